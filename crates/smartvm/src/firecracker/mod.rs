@@ -1,0 +1,1 @@
+//! Firecracker itself: its binary, its process, its API.

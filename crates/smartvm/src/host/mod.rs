@@ -1,0 +1,1 @@
+//! Facts about this host, and what they mean for a spec.

@@ -1,0 +1,1 @@
+//! The durable list of steps: intent first, then effect, played backwards at the end.

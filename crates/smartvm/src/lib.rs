@@ -1,0 +1,21 @@
+//! Run Firecracker microVMs on a Linux host: isolated, crash-safe, without leaks.
+//!
+//! A typed description of a microVM (the [`spec`]) is validated, checked against this
+//! host, turned into a plan of steps, and carried out through a durable ledger, so that
+//! whatever was taken from the host is given back: on failure, on stop, after a crash.
+
+pub mod agent;
+pub mod error;
+pub mod firecracker;
+pub mod host;
+pub mod keeper;
+pub mod ledger;
+pub mod plan;
+pub mod rundir;
+pub mod spec;
+pub mod step;
+pub mod storage;
+pub mod validate;
+pub mod vm;
+
+pub use error::{Error, ErrorKind, Result};

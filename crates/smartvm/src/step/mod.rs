@@ -1,0 +1,1 @@
+//! One effect on the host with its undo.

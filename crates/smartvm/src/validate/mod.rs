@@ -1,0 +1,1 @@
+//! Cross-field checks of a spec, pure: all problems at once, each with its field path.
