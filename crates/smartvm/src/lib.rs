@@ -5,12 +5,14 @@
 //! whatever was taken from the host is given back: on failure, on stop, after a crash.
 
 pub mod agent;
+pub mod durable;
 pub mod error;
 pub mod firecracker;
 pub mod host;
 pub mod keeper;
 pub mod ledger;
 pub mod plan;
+pub mod process;
 pub mod rundir;
 pub mod spec;
 pub mod step;
