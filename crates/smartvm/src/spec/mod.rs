@@ -1,1 +1,62 @@
 //! What the user asks for: the interfaces, as data.
+//!
+//! One file per resource. The types take whatever has the right shape, a `String` for an id,
+//! a `PathBuf` for a path, so that [`validate`](crate::validate) can report every problem of a
+//! spec at once; they touch nothing outside themselves. Field names in files are camelCase,
+//! unknown fields are refused, absent ones stay absent when written again.
+
+mod arch;
+mod balloon;
+mod base_image;
+mod boot_source;
+mod bundle;
+mod drive;
+mod entropy;
+mod firewall;
+mod jail;
+mod logger;
+mod machine;
+mod metrics;
+mod microvm;
+mod mmds;
+pub mod network;
+mod network_interface;
+pub mod options;
+mod rate_limiter;
+mod secret;
+mod serial;
+mod snapshot;
+mod tap;
+mod vsock;
+pub mod wireguard;
+
+pub use arch::Arch;
+pub use balloon::Balloon;
+pub use base_image::{
+    BaseImageManagerOptions, BaseImagePreset, EnsureBaseImageOptions, RootfsType,
+};
+pub use boot_source::BootSource;
+pub use bundle::{
+    BaseImageBundle, BaseImageChecksums, BaseImageSizes, BaseImageSource, BaseImageSourceKind,
+};
+pub use drive::{CacheType, Drive};
+pub use entropy::Entropy;
+pub use firewall::{
+    FirewallAction, FirewallConfig, FirewallEgress, FirewallPorts, FirewallProtocol, FirewallRule,
+};
+pub use jail::{CgroupLimits, IdRange, IoLimit, Jail, JailMode, ResourceLimits};
+pub use logger::{LogLevel, Logger};
+pub use machine::{HugePages, MachineConfig};
+pub use metrics::Metrics;
+pub use microvm::{Lifetime, MicroVmSpec};
+pub use mmds::{Mmds, MmdsVersion};
+pub use network::NetworkManagerOptions;
+pub use network_interface::NetworkInterface;
+pub use options::{RuntimeOptions, SmartVmOptions};
+pub use rate_limiter::{RateLimiter, TokenBucket};
+pub use secret::Secret;
+pub use serial::Serial;
+pub use snapshot::{SnapshotCreateParams, SnapshotLoadParams, SnapshotType};
+pub use tap::TapDevice;
+pub use vsock::Vsock;
+pub use wireguard::{WireGuardConfig, WireGuardExisting, WireGuardManaged};
