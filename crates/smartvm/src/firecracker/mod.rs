@@ -1,1 +1,11 @@
-//! Firecracker itself: its binary, its process, its API.
+//! Firecracker itself: its binary, its API, and what its exits mean.
+
+mod binary;
+pub mod client;
+pub mod exit;
+pub mod payload;
+mod version;
+
+pub use binary::Binary;
+pub use client::Client;
+pub use version::Version;
