@@ -11,6 +11,7 @@ pub mod firecracker;
 pub mod host;
 pub mod keeper;
 pub mod ledger;
+pub mod name;
 pub mod plan;
 pub mod process;
 pub mod rundir;
