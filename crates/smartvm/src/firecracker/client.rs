@@ -84,6 +84,22 @@ impl Request {
     }
 }
 
+impl Serialize for Request {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::{Error, SerializeMap};
+        let body: serde_json::Value =
+            serde_json::from_slice(self.body()).map_err(S::Error::custom)?;
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("method", &self.method())?;
+        map.serialize_entry("path", self.path())?;
+        map.serialize_entry("body", &body)?;
+        map.end()
+    }
+}
+
 /// A connection to one Firecracker. After a failure it connects anew at the next request.
 #[derive(Debug)]
 pub struct Client {
