@@ -36,15 +36,24 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     let mut temporary =
         tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("writing", path, e))?;
-    temporary.write_all(bytes).map_err(|e| Error::io("writing", path, e))?;
-    temporary.as_file().sync_all().map_err(|e| Error::io("writing", path, e))?;
-    temporary.persist(path).map_err(|e| Error::io("replacing", path, e.error))?;
+    temporary
+        .write_all(bytes)
+        .map_err(|e| Error::io("writing", path, e))?;
+    temporary
+        .as_file()
+        .sync_all()
+        .map_err(|e| Error::io("writing", path, e))?;
+    temporary
+        .persist(path)
+        .map_err(|e| Error::io("replacing", path, e.error))?;
     sync_dir(dir)
 }
 
 /// Makes the names in a directory durable.
 pub fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("syncing", dir, e))
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|e| Error::io("syncing", dir, e))
 }
 
 /// Reads what [`write_state`] wrote. `None` if there is no such file; a newer format than
@@ -54,7 +63,9 @@ pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Optio
     struct Header {
         format: u32,
     }
-    let Some(bytes) = read_bounded(path, MAX_STATE_BYTES)? else { return Ok(None) };
+    let Some(bytes) = read_bounded(path, MAX_STATE_BYTES)? else {
+        return Ok(None);
+    };
     let damaged = |e: serde_json::Error| {
         Error::new(ErrorKind::Corrupt, format!("{} is damaged", path.display()))
             .at(path)
@@ -92,7 +103,9 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         Err(e) => return Err(Error::io("reading", path, e)),
     };
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| Error::io("reading", path, e))?;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io("reading", path, e))?;
     if bytes.len() as u64 > most {
         return Err(Error::new(
             ErrorKind::Corrupt,
@@ -120,15 +133,23 @@ pub fn private_dir(path: &Path) -> Result<()> {
             Error::io("opening", path, e)
                 .hint("a data or runtime directory must be a directory, not a symbolic link")
         })?;
-    let found = dir.metadata().map_err(|e| Error::io("looking at", path, e))?;
+    let found = dir
+        .metadata()
+        .map_err(|e| Error::io("looking at", path, e))?;
     let me = rustix::process::geteuid().as_raw();
     if found.uid() != me {
         return Err(Error::new(
             ErrorKind::Host,
-            format!("{} belongs to user {}, not to user {me}", path.display(), found.uid()),
+            format!(
+                "{} belongs to user {}, not to user {me}",
+                path.display(),
+                found.uid()
+            ),
         )
         .at(path)
-        .hint("use another directory (--data-dir, --runtime-dir), or give this one back to its user"));
+        .hint(
+            "use another directory (--data-dir, --runtime-dir), or give this one back to its user",
+        ));
     }
     if found.mode() & 0o077 != 0 {
         dir.set_permissions(std::fs::Permissions::from_mode(0o700))
@@ -159,7 +180,11 @@ mod tests {
         write_state(&path, 1, &state()).unwrap();
         assert_eq!(read_state::<State>(&path, 1).unwrap(), Some(state()));
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary is left");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary is left"
+        );
     }
 
     #[test]
@@ -172,7 +197,10 @@ mod tests {
         assert_eq!(newer.kind(), ErrorKind::Corrupt);
         assert!(newer.to_string().contains("format 2"), "{newer}");
         std::fs::write(&path, b"{\"format\":1,\"na").unwrap();
-        assert_eq!(read_state::<State>(&path, 1).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            read_state::<State>(&path, 1).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
     }
 
     #[test]

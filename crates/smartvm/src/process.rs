@@ -45,12 +45,19 @@ impl ProcessId {
             Err(e) => return Err(Error::io("reading", path, e)),
         };
         let Some((state, start_time)) = parse_stat(&stat) else {
-            return Err(Error::new(ErrorKind::Corrupt, format!("{path} can't be understood")));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{path} can't be understood"),
+            ));
         };
         if matches!(state, b'Z' | b'X') {
             return Ok(None);
         }
-        Ok(Some(Self { pid, start_time, boot_id: boot_id()?.to_owned() }))
+        Ok(Some(Self {
+            pid,
+            start_time,
+            boot_id: boot_id()?.to_owned(),
+        }))
     }
 
     /// This process.
@@ -78,8 +85,10 @@ impl ProcessId {
             Ok(fd) => fd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(e) => {
-                return Err(Error::new(ErrorKind::Io, format!("opening process {}", self.pid))
-                    .because(std::io::Error::from(e)));
+                return Err(
+                    Error::new(ErrorKind::Io, format!("opening process {}", self.pid))
+                        .because(std::io::Error::from(e)),
+                );
             }
         };
         // Asked after opening: if the pid was recycled before, the start time tells.
@@ -186,7 +195,10 @@ mod tests {
 
     #[test]
     fn a_child_is_alive_until_it_is_killed_and_then_never_again() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let id = ProcessId::of(child.id()).unwrap().unwrap();
         assert!(id.is_alive().unwrap());
         let pidfd = id.open().unwrap().unwrap();
@@ -203,10 +215,16 @@ mod tests {
     fn another_start_time_or_boot_is_another_process() {
         let me = ProcessId::myself().unwrap();
         assert!(me.is_alive().unwrap());
-        let earlier = ProcessId { start_time: me.start_time - 1, ..me.clone() };
+        let earlier = ProcessId {
+            start_time: me.start_time - 1,
+            ..me.clone()
+        };
         assert!(!earlier.is_alive().unwrap());
         assert!(earlier.open().unwrap().is_none());
-        let other_boot = ProcessId { boot_id: "another".into(), ..me };
+        let other_boot = ProcessId {
+            boot_id: "another".into(),
+            ..me
+        };
         assert!(!other_boot.is_alive().unwrap());
     }
 }
