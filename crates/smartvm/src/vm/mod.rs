@@ -13,6 +13,7 @@
 mod start;
 mod stop;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -199,7 +200,10 @@ pub(crate) async fn process_ended(
     let failed = |e: std::io::Error| {
         Error::new(ErrorKind::Io, format!("waiting for process {}", process.pid)).because(e)
     };
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
+    let pidfd = OwnedFd::from(pidfd);
+    // SAFETY: the descriptor is owned by what it is moved into, and never replaced there.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+        .map_err(|e| failed(e.into()))?;
     match patience {
         None => pidfd.readable().await.map(|_| true).map_err(failed),
         Some(patience) => match tokio::time::timeout(patience, pidfd.readable()).await {
