@@ -1,0 +1,122 @@
+//! The guest's network as `ip=` describes it: one interface, one route, the host name.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::log;
+
+mod interface;
+
+use interface::Interfaces;
+
+/// How long the network card may take to appear.
+const PATIENCE: Duration = Duration::from_secs(5);
+const NAP: Duration = Duration::from_millis(5);
+
+/// Brings `lo` up always, and the network as asked for. What fails is reported: a guest without
+/// network can still be reached over vsock.
+pub(crate) fn bring_up(wanted: Option<&Address>) {
+    if let Err(error) = Interfaces::new().and_then(|interfaces| interfaces.up("lo")) {
+        log::error(&format!("bringing lo up: {error}"));
+    }
+    let Some(wanted) = wanted else {
+        return;
+    };
+    if let Some(name) = &wanted.hostname
+        && let Err(error) = rustix::system::sethostname(name.as_bytes())
+    {
+        log::error(&format!("setting the host name {name:?}: {error}"));
+    }
+    if let Err(error) = configure(wanted) {
+        log::error(&format!(
+            "setting up the address {}: {error}",
+            wanted.client
+        ));
+    }
+}
+
+fn configure(wanted: &Address) -> io::Result<()> {
+    let device = wait_for_device(wanted.device.as_deref())?;
+    let interfaces = Interfaces::new()?;
+    interfaces.set_address(&device, wanted.client)?;
+    interfaces.set_netmask(&device, wanted.netmask)?;
+    interfaces.up(&device)?;
+    if let Some(gateway) = wanted.gateway {
+        if !same_network(wanted.client, gateway, wanted.netmask) {
+            interfaces.add_route(&device, Some(gateway), None)?;
+        }
+        interfaces.add_route(&device, None, Some(gateway))?;
+    }
+    Ok(())
+}
+
+fn same_network(one: Ipv4Addr, other: Ipv4Addr, netmask: Ipv4Addr) -> bool {
+    one & netmask == other & netmask
+}
+
+fn wait_for_device(name: Option<&str>) -> io::Result<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(device) = find_device(Path::new("/sys/class/net"), name) {
+            return Ok(device);
+        }
+        if Instant::now() >= deadline {
+            let what = name.unwrap_or("network interface");
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no {what} appeared"),
+            ));
+        }
+        thread::sleep(NAP);
+    }
+}
+
+/// The named interface, or the first by name that has a device behind it.
+fn find_device(class: &Path, name: Option<&str>) -> Option<String> {
+    if let Some(name) = name {
+        let plain = !name.contains('/') && name != ".." && name != ".";
+        return (plain && class.join(name).exists()).then(|| name.to_owned());
+    }
+    let mut names: Vec<String> = std::fs::read_dir(class)
+        .ok()?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join("device").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_real_interface_is_taken_unless_one_is_named() {
+        let class = tempfile::tempdir().expect("a directory");
+        for name in ["lo", "sit0", "eth1/device", "eth0/device"] {
+            std::fs::create_dir_all(class.path().join(name)).expect("an interface");
+        }
+        let find = |name| find_device(class.path(), name);
+        assert_eq!(find(None).as_deref(), Some("eth0"));
+        assert_eq!(find(Some("eth1")).as_deref(), Some("eth1"));
+        assert_eq!(find(Some("eth2")), None);
+        assert_eq!(find(Some("..")), None);
+    }
+
+    #[test]
+    fn a_gateway_outside_of_the_network_is_noticed() {
+        let address = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
+        let mask = address("255.255.255.252");
+        assert!(same_network(address("10.0.0.2"), address("10.0.0.1"), mask));
+        assert!(!same_network(
+            address("10.0.0.2"),
+            address("10.0.0.5"),
+            mask
+        ));
+    }
+}

@@ -1,0 +1,25 @@
+//! The agent's service: sessions with the host, each on one connection.
+//!
+//! ```text
+//!  greeting ──▶ request ──▶ exec ───▶ exit
+//!                  │        file ───▶ done
+//!                  │        ping, clock, shutdown ──▶ done
+//!                  └──────────────────────────────▶ refusal
+//! ```
+//! A session is one thread with one poll loop; nothing is shared between sessions but their
+//! number. A session that ends, for whatever reason, takes its command with it.
+
+mod connection;
+mod exec;
+mod file;
+mod limit;
+mod login;
+mod session;
+mod spawn;
+mod virtio_port;
+mod vsock;
+
+pub use limit::{Limit, Permit};
+pub use session::{Guest, serve, serve_refusal};
+pub use virtio_port::serve_port;
+pub use vsock::serve_vsock;
