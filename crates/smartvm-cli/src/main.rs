@@ -1,1 +1,44 @@
-fn main() {}
+//! The smartvm command: run and look after Firecracker microVMs.
+
+mod cli;
+mod output;
+mod settings;
+mod verb;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // A keeper lives as long as its VM: it takes no part in all that follows.
+    if arguments.get(1).is_some_and(|verb| verb == smartvm::keeper::VERB) {
+        return keeper(&arguments[2..]);
+    }
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(refusal) => return output::usage(&refusal),
+    };
+    output::start_logging(&cli.global);
+    let with_command = cli.verb.runs_a_command();
+    match verb::run(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => ExitCode::from(output::failure(&error, with_command)),
+    }
+}
+
+fn keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
+    let protocol = smartvm::keeper::PROTOCOL.to_string();
+    let done = match arguments {
+        [version, run_dir] if *version == *protocol => smartvm::keeper::run(Path::new(run_dir)),
+        _ => Err(smartvm::Error::new(
+            smartvm::ErrorKind::Invalid,
+            "this verb is smartvm's own; owner and keeper must be of the same version",
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(output::failure(&error, false)),
+    }
+}

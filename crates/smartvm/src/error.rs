@@ -166,6 +166,12 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<crate::name::NameError> for Error {
+    fn from(refusal: crate::name::NameError) -> Self {
+        Self::new(ErrorKind::Invalid, refusal.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

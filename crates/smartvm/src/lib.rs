@@ -12,13 +12,17 @@ pub mod host;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+pub mod orchestrator;
 pub mod plan;
 pub mod process;
 pub mod rundir;
 pub mod spec;
 pub mod step;
 pub mod storage;
+pub mod teardown;
 pub mod validate;
 pub mod vm;
 
 pub use error::{Error, ErrorKind, Result};
+pub use orchestrator::{Parts, SmartVm};
+pub use vm::MicroVm;

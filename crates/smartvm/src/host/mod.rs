@@ -1,1 +1,29 @@
 //! Facts about this host, and what they mean for a spec.
+//!
+//! [`HostFacts`] is plain data, gathered once. [`check`](check::check) adds to
+//! [`validate`](crate::validate) what needs the host, and [`doctor`] judges the host by itself.
+
+pub mod check;
+mod cpu;
+mod device;
+pub mod doctor;
+mod facts;
+mod files;
+mod kernel_image;
+mod kvm;
+mod limits;
+mod memory;
+mod programs;
+mod space;
+mod tap;
+
+pub use check::{CheckContext, check};
+pub use cpu::{Cpu, CpuVendor};
+pub use device::Access;
+pub use doctor::{Finding, Status, doctor};
+pub use facts::{DirFacts, HostFacts};
+pub use kvm::Kvm;
+pub use limits::OpenFiles;
+pub use memory::{HugePagePool, Memory};
+pub use programs::{FirecrackerFacts, Program};
+pub use space::{SpaceNeed, check_space};

@@ -1,1 +1,267 @@
-//! One VM's directory: its state on disk, its locks, the record it leaves.
+//! One VM's directory: its state on disk, its lock, and the record that it leaves.
+
+mod ended;
+mod lock;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+pub use ended::{Ended, Records};
+pub use lock::Lock;
+pub use state::{State, VmState};
+
+use crate::durable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::VmId;
+
+/// Names inside a run dir.
+pub mod file {
+    /// The API socket.
+    pub const API_SOCKET: &str = "firecracker.sock";
+    /// The vsock device's socket, where the spec names none.
+    pub const VSOCK: &str = "vsock.sock";
+    /// What the guest prints: the newer part.
+    pub const CONSOLE: &str = "console.log";
+    /// What is typed to the guest.
+    pub const CONSOLE_IN: &str = "console.in";
+    /// What Firecracker itself prints and logs: the newer part.
+    pub const VMM_LOG: &str = "vmm.log";
+    /// The pipe that Firecracker logs into.
+    pub const VMM_LOG_IN: &str = "vmm.log.in";
+    /// The directory of drives.
+    pub const DRIVES: &str = "drives";
+    /// The kernel.
+    pub const KERNEL: &str = "kernel";
+    /// The initramfs.
+    pub const INITRD: &str = "initrd";
+    /// The list of steps.
+    pub const LEDGER: &str = "ledger.jsonl";
+    /// The VM's state.
+    pub const STATE: &str = "vm.json";
+    /// Who asked the VM to end, and how.
+    pub const STOP_REQUEST: &str = "stop.json";
+    /// What operations on the VM lock.
+    pub const LOCK: &str = "lock";
+}
+
+/// The directory that holds all run dirs of one user of the library.
+#[derive(Debug, Clone)]
+pub struct RuntimeDir {
+    path: PathBuf,
+}
+
+impl RuntimeDir {
+    /// Opens it, and makes it where it is missing: mode 0700, ours, no symbolic link.
+    pub fn open(path: &Path) -> Result<Self> {
+        durable::private_dir(path)?;
+        let path = path
+            .canonicalize()
+            .map_err(|e| Error::io("finding the runtime directory", path, e))?;
+        Ok(Self { path })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the run dir of a VM is, or will be.
+    pub fn run_dir(&self, id: &VmId) -> PathBuf {
+        self.path.join(id.as_str())
+    }
+
+    /// What ended VMs left.
+    pub fn records(&self) -> Records {
+        Records::new(self.path.join(".ended"))
+    }
+
+    /// Makes the run dir of a new VM, locked. It appears whole, with its lock held.
+    pub fn create(&self, id: &VmId) -> Result<(RunDir, Lock)> {
+        let taken = || {
+            Error::new(ErrorKind::WrongState, format!("there is a VM {id} already"))
+                .at(self.run_dir(id))
+                .hint(format!("use another id, or end that one: smartvm rm --force {id}"))
+        };
+        let path = self.run_dir(id);
+        if path.symlink_metadata().is_ok() {
+            return Err(taken());
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.path)
+            .map_err(|e| Error::io("making a run dir in", &self.path, e))?;
+        let lock = Lock::acquire_new(&temporary.path().join(file::LOCK))?;
+        let (from, to) = (temporary.path(), path.as_path());
+        match rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            from,
+            rustix::fs::CWD,
+            to,
+            rustix::fs::RenameFlags::NOREPLACE,
+        ) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(taken()),
+            Err(e) => return Err(Error::io("making run dir", &path, e)),
+        }
+        // It has its final name now: nothing is left to clean up under the temporary one.
+        let _renamed = temporary.keep();
+        Ok((RunDir::open(path, id.clone())?, lock))
+    }
+
+    /// The run dir of a VM.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn get(&self, id: &VmId) -> Result<RunDir> {
+        let path = self.run_dir(id);
+        if path.symlink_metadata().is_err() {
+            return Err(no_such_vm(id.as_str()));
+        }
+        RunDir::open(path, id.clone())
+    }
+
+    /// The ids that have a run dir.
+    pub fn ids(&self) -> Result<Vec<VmId>> {
+        let entries =
+            std::fs::read_dir(&self.path).map_err(|e| Error::io("reading", &self.path, e))?;
+        let mut ids: Vec<VmId> = entries
+            .flatten()
+            .filter_map(|entry| VmId::from_str(entry.file_name().to_str()?).ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The id that begins with `prefix`, among live VMs and records of ended ones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Invalid`] if there are several.
+    pub fn resolve(&self, prefix: &str) -> Result<VmId> {
+        let mut ids = self.ids()?;
+        ids.extend(self.records().ids()?);
+        ids.sort();
+        ids.dedup();
+        if let Some(exact) = ids.iter().find(|id| id.as_str() == prefix) {
+            return Ok(exact.clone());
+        }
+        let mut matching = ids.into_iter().filter(|id| id.as_str().starts_with(prefix));
+        match (matching.next(), matching.next()) {
+            (Some(only), None) if !prefix.is_empty() => Ok(only),
+            (Some(one), Some(two)) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{prefix:?} may mean {one} or {two}, or more"),
+            )
+            .hint("write more of the id")),
+            _ => Err(no_such_vm(prefix)),
+        }
+    }
+
+    /// Run dirs that were being made or removed when their process died.
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let entries =
+            std::fs::read_dir(&self.path).map_err(|e| Error::io("reading", &self.path, e))?;
+        Ok(entries
+            .flatten()
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".new-"))
+            .map(|entry| entry.path())
+            .collect())
+    }
+}
+
+fn no_such_vm(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no VM {id}"))
+        .hint("`smartvm ps --all` lists them")
+}
+
+/// One VM's directory.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    id: VmId,
+    path: PathBuf,
+    /// Held open, so that sockets inside have a short path however long the directory's is.
+    handle: Arc<std::os::fd::OwnedFd>,
+}
+
+impl RunDir {
+    fn open(path: PathBuf, id: VmId) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|e| Error::io("opening run dir", &path, e))?;
+        let owner = rustix::fs::fstat(&handle)
+            .map_err(|e| Error::io("looking at run dir", &path, e))?
+            .st_uid;
+        let me = rustix::process::geteuid().as_raw();
+        if owner != me {
+            return Err(Error::new(
+                ErrorKind::Host,
+                format!("the run dir {} belongs to user {owner}, not to user {me}", path.display()),
+            )
+            .at(path)
+            .hint("act as that user, or use another runtime directory"));
+        }
+        Ok(Self { id, path, handle: Arc::new(handle) })
+    }
+
+    /// The run dir at `path`, whose last component is the VM's id.
+    pub fn at(path: &Path) -> Result<Self> {
+        let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+        Self::open(path.to_owned(), id)
+    }
+
+    /// The VM's id.
+    pub fn id(&self) -> &VmId {
+        &self.id
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The runtime directory that it is in.
+    pub fn runtime_dir(&self) -> Result<RuntimeDir> {
+        RuntimeDir::open(self.path.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A path to a socket in it that fits into a socket address; valid in this process, as
+    /// long as this value or a clone of it lives.
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.handle.as_raw_fd()))
+    }
+
+    /// The lock that operations on this VM take.
+    pub fn lock(&self, patience: std::time::Duration) -> Result<Lock> {
+        Lock::acquire(&self.file(file::LOCK), self.id.as_str(), patience)
+    }
+
+    /// The VM's state.
+    pub fn state(&self) -> Result<VmState> {
+        VmState::read(&self.file(file::STATE))?.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, format!("VM {} has no state file", self.id))
+                .at(self.file(file::STATE))
+                .hint("its making was interrupted: `smartvm gc` removes it")
+        })
+    }
+
+    /// Writes the VM's state.
+    pub fn write_state(&self, state: &VmState) -> Result<()> {
+        state.write(&self.file(file::STATE))
+    }
+
+    /// Removes the directory itself, with all of our own files in it. Drives, links and
+    /// sockets are steps of the ledger's, and gone by now.
+    pub fn remove(&self) -> Result<()> {
+        std::fs::remove_dir_all(&self.path)
+            .map_err(|e| Error::io("removing run dir", &self.path, e))
+    }
+}

@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Problem, Problems};
+pub(crate) use super::shape::join;
 use super::{document, schema, shape};
 use crate::{Error, ErrorKind, Result};
 
-/// Largest document that is read, in bytes: 1 MiB.
-pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+/// Largest document that is read, in bytes: 8 MiB, which holds ten thousand firewall rules.
+pub const MAX_DOCUMENT_BYTES: usize = 8 << 20;
 
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,7 +141,7 @@ pub(crate) fn read(path: &Path) -> Result<(String, Format)> {
     let invalid =
         |what: &str| Error::new(ErrorKind::Invalid, format!("{} {what}", path.display())).at(path);
     if bytes.len() > MAX_DOCUMENT_BYTES {
-        return Err(invalid("is longer than 1 MiB"));
+        return Err(invalid("is longer than 8 MiB"));
     }
     let text = String::from_utf8(bytes).map_err(|_| invalid("isn't UTF-8 text"))?;
     let format = Format::of_path(path).unwrap_or_else(|| Format::of_text(&text));

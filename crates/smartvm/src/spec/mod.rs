@@ -30,7 +30,7 @@ mod rate_limiter;
 pub mod schema;
 mod secret;
 mod serial;
-pub(crate) mod shape;
+mod shape;
 mod snapshot;
 mod tap;
 mod vsock;

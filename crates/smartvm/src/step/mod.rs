@@ -1,1 +1,175 @@
 //! One effect on the host with its undo.
+//!
+//! The set is closed: what isn't a [`Step`] leaves no trace on the host. Undoing is
+//! idempotent, and harmless for a step that was begun but never took effect.
+
+mod file;
+pub(crate) mod process;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::keeper::Link;
+use crate::process::ProcessId;
+
+/// One effect on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Step {
+    /// Makes a directory of mode 0700 that wasn't there.
+    MakeDir {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Makes a directory outside the runtime directory, with an owner file in it, so that
+    /// it is found after a crash or a reboot.
+    ClaimDir {
+        /// The directory.
+        path: PathBuf,
+        /// The VM that it belongs to.
+        vm: String,
+        /// The runtime directory that the VM belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Makes a symbolic link, so that Firecracker finds a file by a short relative path.
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: PathBuf,
+    },
+    /// Makes a named pipe of mode 0600.
+    MakeFifo {
+        /// The pipe.
+        path: PathBuf,
+    },
+    /// Makes a file of the user's (log, metrics) where it is missing. It stays.
+    EnsureFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Copies a drive for this VM alone: a reflink where the file system can, otherwise a
+    /// copy that keeps holes.
+    StageDrive {
+        /// The drive's id.
+        drive_id: String,
+        /// The image as the user gave it.
+        source: PathBuf,
+        /// The copy.
+        target: PathBuf,
+    },
+    /// Reserves the path of a socket that Firecracker will bind and leave behind.
+    ReserveSocket {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Starts Firecracker, as the keeper's child, in the VM's run dir.
+    SpawnVmm {
+        /// The executable.
+        executable: PathBuf,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its working directory, by which an unrecorded process is found again.
+        directory: PathBuf,
+    },
+}
+
+/// What a step came to, where its undo needs to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// The process that was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessId>,
+}
+
+/// What steps need from whoever does them.
+pub struct Hands<'a> {
+    /// The VM's keeper, which starts its Firecracker.
+    pub keeper: &'a mut Link,
+    /// Whether the work should end now.
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Step {
+    /// Does it.
+    pub fn apply(&self, hands: &mut Hands<'_>) -> Result<Outcome> {
+        match self {
+            Self::MakeDir { path } => file::make_dir(path)?,
+            Self::ClaimDir { path, vm, runtime_dir } => file::claim_dir(path, vm, runtime_dir)?,
+            Self::Link { path, target } => file::link(path, target)?,
+            Self::MakeFifo { path } => file::make_fifo(path)?,
+            Self::EnsureFile { path } => file::ensure_file(path)?,
+            Self::StageDrive { drive_id, source, target } => {
+                file::stage_drive(drive_id, source, target, hands.cancelled)?;
+            }
+            Self::ReserveSocket { path } => file::reserve_socket(path)?,
+            Self::SpawnVmm { executable, args, .. } => {
+                let process = hands.keeper.spawn_vmm(executable, args)?;
+                return Ok(Outcome { process: Some(process) });
+            }
+        }
+        Ok(Outcome::default())
+    }
+
+    /// Gives it back, whether it was done in full, in part or not at all.
+    pub fn undo(&self, outcome: Option<&Outcome>) -> Result<()> {
+        match self {
+            Self::MakeDir { path } => file::remove_dir(path),
+            Self::ClaimDir { path, vm, runtime_dir } => file::give_back_dir(path, vm, runtime_dir),
+            Self::Link { path, .. } | Self::MakeFifo { path } => file::remove(path),
+            Self::StageDrive { target, .. } => file::remove(target),
+            Self::EnsureFile { .. } => Ok(()),
+            Self::ReserveSocket { path } => file::remove_socket(path),
+            Self::SpawnVmm { executable, directory, .. } => {
+                let known = outcome.and_then(|outcome| outcome.process.as_ref());
+                process::end(known, executable, directory)
+            }
+        }
+    }
+
+    /// What undoing it does, for people.
+    pub fn undo_in_words(&self) -> &'static str {
+        match self {
+            Self::MakeDir { .. } | Self::ClaimDir { .. } => "remove the directory",
+            Self::Link { .. } => "remove the link",
+            Self::MakeFifo { .. } => "remove the pipe",
+            Self::EnsureFile { .. } => "nothing: the file is yours",
+            Self::StageDrive { .. } => "remove the copy",
+            Self::ReserveSocket { .. } => "remove the socket",
+            Self::SpawnVmm { .. } => "kill it and wait until it is dead",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeDir { path } | Self::ClaimDir { path, .. } => {
+                write!(out, "make directory {}", path.display())
+            }
+            Self::Link { path, target } => {
+                write!(out, "link {} to {}", path.display(), target.display())
+            }
+            Self::MakeFifo { path } => write!(out, "make pipe {}", path.display()),
+            Self::EnsureFile { path } => write!(out, "make {} where missing", path.display()),
+            Self::StageDrive { drive_id, source, target } => {
+                write!(
+                    out,
+                    "copy drive {drive_id} from {} to {}",
+                    source.display(),
+                    target.display()
+                )
+            }
+            Self::ReserveSocket { path } => write!(out, "reserve socket {}", path.display()),
+            Self::SpawnVmm { executable, args, directory } => {
+                let (program, place) = (executable.display(), directory.display());
+                write!(out, "start {program} {} in {place}", args.join(" "))
+            }
+        }
+    }
+}

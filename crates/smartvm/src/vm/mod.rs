@@ -1,1 +1,214 @@
 //! The handle of one microVM.
+//!
+//! ```text
+//! created ─start─▶ starting ─▶ running ◀─pause/resume─▶ paused
+//!    │                │            │                       │
+//!    └──────────── stop, an end of its own, a failure ─────┘
+//!                             │
+//!                         stopping ─▶ stopped | failed   (only its record stays)
+//! ```
+//! Any process can make a handle of any VM. Only the one that started a VM with lifetime
+//! `owner` owns it: when that handle goes, the VM ends.
+
+mod start;
+mod stop;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub use start::{Event, StartOptions, Watch};
+pub use stop::{StopMode, stop_all};
+
+use crate::agent::Agent;
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Client;
+use crate::firecracker::client::{Method, Request};
+use crate::keeper::Link;
+use crate::name::VmId;
+use crate::plan::Plan;
+use crate::process::ProcessId;
+use crate::rundir::{Ended, RunDir, State, VmState, file};
+
+/// How long an operation waits for another one on the same VM.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A handle of one microVM.
+#[derive(Debug)]
+pub struct MicroVm {
+    run_dir: RunDir,
+    keeper_executable: PathBuf,
+    /// What its start will do, while it is only created.
+    plan: Option<Plan>,
+    link: Option<Link>,
+}
+
+impl MicroVm {
+    pub(crate) fn created(run_dir: RunDir, keeper_executable: PathBuf, plan: Plan) -> Self {
+        Self { run_dir, keeper_executable, plan: Some(plan), link: None }
+    }
+
+    pub(crate) fn existing(run_dir: RunDir, keeper_executable: PathBuf) -> Self {
+        Self { run_dir, keeper_executable, plan: None, link: None }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &VmId {
+        self.run_dir.id()
+    }
+
+    /// Its directory.
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run_dir
+    }
+
+    /// What is known of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it has ended.
+    pub fn state(&self) -> Result<VmState> {
+        if self.run_dir.path().symlink_metadata().is_err() {
+            return Err(gone(self.id()));
+        }
+        self.run_dir.state()
+    }
+
+    /// A client of its Firecracker's API.
+    pub fn client(&self) -> Client {
+        Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
+    }
+
+    /// The agent in its guest. Whether there is one shows when it is asked something; the
+    /// handle must not outlive this one.
+    pub fn agent(&self) -> Result<Agent> {
+        let state = self.state()?;
+        let socket = match state.spec.vsock {
+            Some(vsock) => vsock.uds_path,
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Guest,
+                    format!("VM {} has no vsock device, so no agent can be reached", self.id()),
+                ));
+            }
+        };
+        Ok(Agent::over_vsock(self.socket_path(socket, file::VSOCK)))
+    }
+
+    /// The path of a socket, by way of the run dir's descriptor where it is too long for a
+    /// socket address.
+    fn socket_path(&self, path: PathBuf, name: &str) -> PathBuf {
+        const LONGEST: usize = 107;
+        let ours = path == self.run_dir.file(name);
+        if ours && path.as_os_str().len() > LONGEST { self.run_dir.short_path(name) } else { path }
+    }
+
+    /// Stops its guest's processors. Pausing a paused VM does nothing.
+    pub async fn pause(&self) -> Result<()> {
+        self.switch("pausing", State::Running, State::Paused, "Paused").await
+    }
+
+    /// Lets its guest go on. Resuming a running VM does nothing.
+    pub async fn resume(&self) -> Result<()> {
+        self.switch("resuming", State::Paused, State::Running, "Resumed").await
+    }
+
+    async fn switch(&self, doing: &str, from: State, to: State, wire: &str) -> Result<()> {
+        let _lock = self.lock(LOCK_PATIENCE).await?;
+        let mut state = self.state()?;
+        state.state.require(&[from, to], doing, self.id().as_str())?;
+        let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
+        self.client().send(&request).await?;
+        state.state = to;
+        self.run_dir.write_state(&state)
+    }
+
+    /// Waits until it has ended and given everything back, at most `patience`; returns its
+    /// record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it still lives; [`ErrorKind::WrongState`] when it was never
+    /// started, or its keeper was killed, so that nothing will end.
+    pub async fn wait(&self, patience: Option<Duration>) -> Result<Ended> {
+        let state = match self.state() {
+            Ok(state) => state,
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.record(),
+            Err(e) => return Err(e),
+        };
+        let Some(keeper) = state.keeper else {
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!("waiting for VM {}: it is {}", self.id(), state.state),
+            )
+            .hint("start it first"));
+        };
+        if !process_ended(&keeper, patience).await? {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!("VM {} still runs after {patience:?}", self.id()),
+            ));
+        }
+        if self.run_dir.path().symlink_metadata().is_ok() {
+            let left = self.state()?;
+            if left.state == State::Failed {
+                return self.record();
+            }
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!("the keeper of VM {} is gone without having cleaned up", self.id()),
+            )
+            .hint("`smartvm gc` does its work"));
+        }
+        self.record()
+    }
+
+    fn record(&self) -> Result<Ended> {
+        self.run_dir.runtime_dir()?.records().get(self.id())
+    }
+
+    /// The lock, waited for on a thread of its own.
+    async fn lock(&self, patience: Duration) -> Result<crate::rundir::Lock> {
+        let run_dir = self.run_dir.clone();
+        blocking(move || run_dir.lock(patience)).await
+    }
+}
+
+pub(crate) fn gone(id: &VmId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("VM {id} has ended"))
+        .hint(format!("`smartvm inspect {id}` shows how"))
+}
+
+/// Runs file work on a thread where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::new(ErrorKind::Io, "a worker thread failed").because(e)),
+    }
+}
+
+/// Waits for the end of any process; `false` if it still runs after `patience`.
+pub(crate) async fn process_ended(
+    process: &ProcessId,
+    patience: Option<Duration>,
+) -> Result<bool> {
+    let Some(pidfd) = process.open()? else { return Ok(true) };
+    let failed = |e: std::io::Error| {
+        Error::new(ErrorKind::Io, format!("waiting for process {}", process.pid)).because(e)
+    };
+    let pidfd = OwnedFd::from(pidfd);
+    // SAFETY: the descriptor is owned by what it is moved into, and never replaced there.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+        .map_err(|e| failed(e.into()))?;
+    match patience {
+        None => pidfd.readable().await.map(|_| true).map_err(failed),
+        Some(patience) => match tokio::time::timeout(patience, pidfd.readable()).await {
+            Ok(ended) => ended.map(|_| true).map_err(failed),
+            Err(_) => Ok(false),
+        },
+    }
+}

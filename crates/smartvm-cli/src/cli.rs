@@ -1,0 +1,117 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::verb;
+
+/// Run Firecracker microVMs: isolated, crash-safe, without leaks.
+#[derive(Debug, Parser)]
+#[command(name = "smartvm", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 done · 2 wrong usage or invalid spec · 3 no such thing · \
+    4 wrong state for that · 5 this host can't · 1 anything else. \
+    With a command (run -- CMD, exec, emulate): the command's own status, 128+n for a signal; \
+    124 deadline, 125 smartvm itself failed, 126 not executable, 127 not found.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// Options (ISmartVMOptions) as TOML, JSON or YAML [default: /etc/smartvm/config.toml where
+    /// it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "SMARTVM_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of binaries and images
+    #[arg(long, global = true, value_name = "DIR", env = "SMARTVM_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Directory of live VMs
+    #[arg(long, global = true, value_name = "DIR", env = "SMARTVM_RUNTIME_DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// The firecracker executable
+    #[arg(long, global = true, value_name = "PATH", env = "SMARTVM_FIRECRACKER")]
+    pub(crate) firecracker: Option<PathBuf>,
+    /// Results and errors as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more (-vv: much more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// How a verb that starts a VM takes this host.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HostArgs {
+    /// This host's KVM can run the kernel at hand, although its CPU shows no hardware
+    /// virtualization
+    #[arg(long)]
+    pub(crate) assume_kvm: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a VM, start it, run a command in it (or attach to its console), end it
+    Run(Box<verb::run::RunArgs>),
+    /// Make a VM from a spec, without starting it; prints its id
+    Create(verb::create::CreateArgs),
+    /// Start a created VM
+    Start(verb::start::StartArgs),
+    /// Stop a VM's processors
+    Pause(verb::Ids),
+    /// Let a paused VM go on
+    Resume(verb::Ids),
+    /// Shut VMs down and give back what they hold
+    Stop(verb::stop::StopArgs),
+    /// Remove created VMs and records of ended ones
+    Rm(verb::rm::RmArgs),
+    /// Wait until a VM has ended
+    Wait(verb::wait::WaitArgs),
+    /// List VMs
+    Ps(verb::ps::PsArgs),
+    /// All that is known of a VM
+    Inspect(verb::Ids),
+    /// What a VM's guest printed
+    Logs(verb::logs::LogsArgs),
+    /// Attach to a VM's console (Ctrl-] detaches)
+    Console(verb::Id),
+    /// Run a command in a VM
+    Exec(verb::exec::ExecArgs),
+    /// Make and look at images
+    Image(verb::image::ImageArgs),
+    /// Check a spec
+    Validate(verb::validate::ValidateArgs),
+    /// Show what would be done for a spec
+    Plan(verb::plan::PlanArgs),
+    /// Print the JSON Schema of a file
+    Schema(verb::schema::SchemaArgs),
+    /// Is this host fit for microVMs
+    Doctor,
+    /// Give back what dead VMs left
+    Gc(verb::gc::GcArgs),
+    /// Run a command in an emulated host with nested virtualization (development and CI only)
+    Emulate(verb::emulate::EmulateArgs),
+    /// Print a completion script for a shell
+    Completions(verb::completions::CompletionsArgs),
+    /// Print the version
+    Version,
+}
+
+impl Verb {
+    /// Whether the exit status is that of a command that the user gave.
+    pub(crate) fn runs_a_command(&self) -> bool {
+        match self {
+            Self::Run(args) => !args.command.is_empty(),
+            Self::Exec(_) | Self::Emulate(_) => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the options come from: flags, then the environment, then the configuration file,
+//! then the platform's defaults.
+
+use std::path::{Path, PathBuf};
+
+use smartvm::spec::SmartVmOptions;
+use smartvm::{Parts, Result, SmartVm};
+
+use crate::cli::Global;
+
+const CONFIG: &str = "/etc/smartvm/config.toml";
+
+/// The options of this call.
+pub(crate) fn options(global: &Global) -> Result<SmartVmOptions> {
+    let config = global.config.clone().or_else(|| {
+        let standard = Path::new(CONFIG);
+        standard.exists().then(|| standard.to_owned())
+    });
+    let mut options = match config {
+        Some(path) => smartvm::spec::load_file(&path)?,
+        None => SmartVmOptions::default(),
+    };
+    let (data, runtime) = platform_directories();
+    let set = |field: &mut Option<PathBuf>, flag: &Option<PathBuf>, default: &dyn Fn() -> PathBuf| {
+        *field = flag.clone().or_else(|| field.take()).or_else(|| Some(default()));
+    };
+    set(&mut options.data_dir, &global.data_dir, &|| data.clone());
+    let under_data = global.data_dir.as_ref().map(|dir| dir.join("runtime"));
+    set(&mut options.runtime_dir, &global.runtime_dir, &|| {
+        under_data.clone().unwrap_or_else(|| runtime.clone())
+    });
+    if let Some(firecracker) = &global.firecracker {
+        options.firecracker_binary_path = Some(firecracker.clone());
+    }
+    Ok(options)
+}
+
+/// The VMs that these options are about.
+pub(crate) fn open(global: &Global, assume_kvm: bool) -> Result<SmartVm> {
+    let mut parts = Parts::default();
+    parts.assume_kvm = assume_kvm;
+    // This very executable keeps VMs, also after it was replaced on disk meanwhile.
+    parts.keeper = std::env::current_exe().ok();
+    SmartVm::open(options(global)?, parts)
+}
+
+/// Data and runtime directory: the system's for root, the user's own otherwise.
+fn platform_directories() -> (PathBuf, PathBuf) {
+    if rustix::process::geteuid().is_root() {
+        return ("/var/lib/smartvm".into(), "/run/smartvm".into());
+    }
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = from("HOME").unwrap_or_else(|| "/nonexistent".into());
+    let data = from("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("smartvm");
+    let runtime = match from("XDG_RUNTIME_DIR") {
+        Some(dir) => dir.join("smartvm"),
+        None => data.join("runtime"),
+    };
+    (data, runtime)
+}

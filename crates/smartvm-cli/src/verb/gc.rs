@@ -1,0 +1,36 @@
+use clap::Args;
+use smartvm::orchestrator::Finding;
+use smartvm::{Result, SmartVm};
+
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(smartvm: &SmartVm, args: &GcArgs) -> Result<u8> {
+    let all = smartvm.gc(args.dry_run)?;
+    let failed = all.iter().any(|one| matches!(one.finding, Finding::Failed { .. }));
+    if output::json() {
+        output::value(&all)?;
+        return Ok(failed.into());
+    }
+    let verb = if args.dry_run { "would give back" } else { "gave back" };
+    for one in all {
+        let id = one.id;
+        match one.finding {
+            Finding::GivenBack { why } => output::line(format_args!("{id}: {verb} ({why})"))?,
+            Finding::Unkept => output::line(format_args!(
+                "{id}: runs without its keeper; end it with: smartvm stop {id}"
+            ))?,
+            Finding::Failed { why } => {
+                output::line(format_args!("{id}: failed: {}", why.join("; ")))?;
+            }
+            _ => output::line(format_args!("{id}: {:?}", one.finding))?,
+        }
+    }
+    Ok(failed.into())
+}

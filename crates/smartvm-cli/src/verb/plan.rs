@@ -1,0 +1,51 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use smartvm::firecracker::{Binary, Version};
+use smartvm::validate::{ValidateContext, validate};
+use smartvm::{Error, ErrorKind, Result, plan};
+
+use crate::cli::Global;
+use crate::{output, settings};
+
+/// What is planned for where no Firecracker is found: the API of the newest release known.
+const ASSUMED: Version = Version::new(1, 16, 0);
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The spec: JSON, TOML or YAML
+    #[arg(short, long, value_name = "SPEC")]
+    file: PathBuf,
+}
+
+pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
+    let options = settings::options(global)?;
+    let spec = smartvm::spec::load_file(&args.file)?;
+    let valid = validate(&spec, &ValidateContext::from(&options))?;
+    let id = match valid.id() {
+        Some(id) => id.clone(),
+        None => "generated-id".parse()?,
+    };
+    let found = Binary::find(&options).ok();
+    if found.is_none() {
+        output::note(format_args!("no Firecracker was found: planning for {ASSUMED}"));
+    }
+    let (firecracker, version) = match &found {
+        Some(binary) => (binary.path(), binary.version()),
+        None => (Path::new("firecracker"), ASSUMED),
+    };
+    let base = std::env::current_dir()
+        .map_err(|e| Error::new(ErrorKind::Host, "finding the current directory").because(e))?;
+    let runtime_dir = options.runtime_dir(Path::new("/dev/shm").is_dir());
+    let context = plan::Context {
+        id,
+        runtime_dir: &runtime_dir,
+        firecracker,
+        version,
+        options: &options.runtime_options(),
+        base: &base,
+    };
+    let plan = plan::plan(&valid, &context)?;
+    if output::json() { output::value(&plan)? } else { output::line(&plan)? }
+    Ok(0)
+}

@@ -1,0 +1,22 @@
+use clap::Args;
+use smartvm::vm::StartOptions;
+use smartvm::{Result, SmartVm};
+
+use crate::cli::HostArgs;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The VM's id, or the beginning of it
+    id: String,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+pub(crate) async fn run(smartvm: &SmartVm, args: &StartArgs) -> Result<u8> {
+    let id = smartvm.runtime().resolve(&args.id)?;
+    let mut vm = smartvm.get_created(&id)?;
+    vm.start(&StartOptions::default()).await?;
+    output::line(vm.id())?;
+    Ok(0)
+}

@@ -1,0 +1,152 @@
+//! The owner's side: starting a keeper and talking to it.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::{MOST_MESSAGE_BYTES, PROTOCOL, Reply, Request, VERB};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::ProcessId;
+use crate::rundir::RunDir;
+
+/// How long a keeper may take to answer: it only ever spawns a process in that time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keepers whose owner let go of them before they ended. Reaped when the next one starts, so
+/// that an owner of thousands of short VMs collects no zombies.
+static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// The hold on a VM's keeper. Dropping it ends a VM with lifetime `owner`.
+#[derive(Debug)]
+pub struct Link {
+    stream: BufReader<UnixStream>,
+    process: ProcessId,
+    child: Option<Child>,
+    max_runtime_s: Option<u64>,
+}
+
+impl Link {
+    /// Starts the keeper of the VM in this run dir.
+    pub fn spawn(executable: &Path, run_dir: &RunDir, max_runtime_s: Option<u64>) -> Result<Self> {
+        reap();
+        let failed = |e: std::io::Error| Error::io("starting the keeper", executable, e);
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        ours.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        ours.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(run_dir.file("keeper.log"))
+            .map_err(failed)?;
+        let mut child = Command::new(executable)
+            .arg(VERB)
+            .arg(PROTOCOL.to_string())
+            .arg(run_dir.path())
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .current_dir("/")
+            .spawn()
+            .map_err(failed)?;
+        match ProcessId::of(child.id())? {
+            Some(process) => Ok(Self {
+                stream: BufReader::new(ours),
+                process,
+                child: Some(child),
+                max_runtime_s,
+            }),
+            None => {
+                let status = child.wait().map_err(failed)?;
+                Err(Error::new(ErrorKind::Host, format!("the keeper ended at once: {status}"))
+                    .at(executable)
+                    .hint("is this executable the smartvm command of the same version?"))
+            }
+        }
+    }
+
+    /// The keeper.
+    pub fn process(&self) -> &ProcessId {
+        &self.process
+    }
+
+    /// Starts Firecracker as the keeper's child, in the run dir.
+    pub(crate) fn spawn_vmm(&mut self, executable: &Path, args: &[String]) -> Result<ProcessId> {
+        let max_runtime_s = self.max_runtime_s;
+        let request =
+            Request::SpawnVmm { executable: executable.into(), args: args.into(), max_runtime_s };
+        match self.ask(&request)? {
+            Reply::Spawned { process } => Ok(process),
+            Reply::Failed { message } => {
+                Err(Error::new(ErrorKind::Host, message).at(executable))
+            }
+            Reply::Detached => Err(out_of_step()),
+        }
+    }
+
+    /// Lets the VM live on without this process.
+    pub(crate) fn detach(&mut self) -> Result<()> {
+        match self.ask(&Request::Detach)? {
+            Reply::Detached => Ok(()),
+            _ => Err(out_of_step()),
+        }
+    }
+
+    /// Tells the keeper to end the VM because its start failed.
+    pub(crate) fn abandon(&mut self, why: &Error) -> Result<()> {
+        self.send(&Request::Abandon { why: why.to_string() })
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Reply> {
+        self.send(request)?;
+        let mut line = String::new();
+        let failed = |what: String| {
+            Error::new(ErrorKind::Host, format!("the keeper did not answer: {what}"))
+                .hint("it may have been killed; `smartvm gc` cleans up after it")
+        };
+        let mut bounded = (&mut self.stream).take(MOST_MESSAGE_BYTES as u64);
+        match bounded.read_line(&mut line) {
+            Ok(0) => return Err(failed("it is gone".into())),
+            Ok(_) => {}
+            Err(e) => return Err(failed(e.to_string())),
+        }
+        serde_json::from_str(&line).map_err(|e| failed(e.to_string()))
+    }
+
+    fn send(&mut self, request: &Request) -> Result<()> {
+        let failed = |what: String| Error::new(ErrorKind::Host, format!("asking the keeper: {what}"));
+        let mut line = serde_json::to_vec(request).map_err(|e| failed(e.to_string()))?;
+        line.push(b'\n');
+        if line.len() > MOST_MESSAGE_BYTES {
+            return Err(failed("the request is too long".into()));
+        }
+        self.stream.get_mut().write_all(&line).map_err(|e| failed(e.to_string()))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take()
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            // The lock is only poisoned by a panic between two of these lines.
+            UNREAPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(child);
+        }
+    }
+}
+
+fn reap() {
+    let mut unreaped = UNREAPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+fn out_of_step() -> Error {
+    Error::new(ErrorKind::Corrupt, "the keeper's answer doesn't fit the request")
+        .hint("is the smartvm executable of the same version as this program?")
+}

@@ -1,1 +1,0 @@
-//! The durable list of steps: intent first, then effect, played backwards at the end.

@@ -1,0 +1,276 @@
+//! What will be done for a VM, as data: computed from the spec alone, without touching the
+//! host, and shown by `smartvm plan`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Version;
+use crate::firecracker::client::Request;
+use crate::firecracker::payload::{self, Paths};
+use crate::name::VmId;
+use crate::rundir::file;
+use crate::spec::{Drive, LogLevel, MicroVmSpec, RuntimeOptions, Vsock};
+use crate::step::Step;
+
+/// The CID of a guest whose spec names none. Firecracker's vsock devices know nothing of
+/// each other, so that all may have the same.
+const GUEST_CID: u32 = 3;
+
+/// What a plan needs to know beside the spec.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// The VM's id: the spec's, or one made for it.
+    pub id: VmId,
+    /// The directory of all run dirs.
+    pub runtime_dir: &'a Path,
+    /// The Firecracker that will run.
+    pub firecracker: &'a Path,
+    /// Its version.
+    pub version: Version,
+    /// How drives are treated where they don't say themselves.
+    pub options: &'a RuntimeOptions,
+    /// What relative paths of the spec are relative to.
+    pub base: &'a Path,
+}
+
+/// What will be done for one VM.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Plan {
+    /// The VM.
+    pub id: VmId,
+    /// Its run dir.
+    pub run_dir: PathBuf,
+    /// The version of Firecracker that the requests are for.
+    pub firecracker_version: Version,
+    /// The spec with what it leaves open filled in, and absolute paths.
+    pub spec: MicroVmSpec,
+    /// Where Firecracker finds its files, seen from the run dir.
+    pub paths: Paths,
+    /// The effects on the host, in order. They are undone in reverse.
+    pub steps: Vec<Step>,
+    /// What is then sent to Firecracker, in order, before `InstanceStart`.
+    pub requests: Vec<Request>,
+}
+
+/// Plans a VM.
+///
+/// # Errors
+/// What this version of Firecracker doesn't have, and a network interface without a TAP.
+pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
+    let run_dir = context.runtime_dir.join(context.id.as_str());
+    let spec = filled_in(spec, context, &run_dir);
+    let mut planner = Planner { run_dir: &run_dir, steps: Vec::new() };
+    planner.streams(&spec);
+    let kernel = planner.link(file::KERNEL, &spec.boot_source.kernel_image_path);
+    let initrd =
+        spec.boot_source.initrd_path.as_deref().map(|path| planner.link(file::INITRD, path));
+    let drives = planner.drives(&spec, context)?;
+    let vsock = match &spec.vsock {
+        Some(vsock) => Some(planner.vsock(&vsock.uds_path)?),
+        None => None,
+    };
+    planner.step(Step::ReserveSocket { path: run_dir.join(file::API_SOCKET) });
+    planner.step(Step::SpawnVmm {
+        executable: context.firecracker.to_owned(),
+        args: arguments(&context.id, &spec)?,
+        directory: run_dir.clone(),
+    });
+    let paths = Paths { kernel, initrd, drives, vsock };
+    let requests = payload::configuration(&spec, &paths, context.version)?;
+    Ok(Plan {
+        id: context.id.clone(),
+        firecracker_version: context.version,
+        steps: planner.steps,
+        requests,
+        paths,
+        spec,
+        run_dir,
+    })
+}
+
+/// The spec with its id, absolute paths, and a vsock device for the agent.
+fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> MicroVmSpec {
+    let mut spec = spec.clone();
+    spec.id = Some(context.id.to_string());
+    let absolute = |path: &mut PathBuf| *path = context.base.join(&*path);
+    absolute(&mut spec.boot_source.kernel_image_path);
+    spec.boot_source.initrd_path.as_mut().map(absolute);
+    for drive in &mut spec.drives {
+        drive.path_on_host.as_mut().map(absolute);
+        drive.socket.as_mut().map(absolute);
+    }
+    spec.vsock.as_mut().map(|vsock| absolute(&mut vsock.uds_path));
+    spec.logger.as_mut().map(|logger| absolute(&mut logger.log_path));
+    spec.metrics.as_mut().map(|metrics| absolute(&mut metrics.metrics_path));
+    spec.serial.as_mut().map(|serial| absolute(&mut serial.path));
+    spec.staging_dir.as_mut().map(absolute);
+    spec.vsock.get_or_insert_with(|| {
+        Vsock::builder().guest_cid(GUEST_CID).uds_path(run_dir.join(file::VSOCK)).build()
+    });
+    spec
+}
+
+struct Planner<'a> {
+    run_dir: &'a Path,
+    steps: Vec<Step>,
+}
+
+impl Planner<'_> {
+    fn step(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// A link in the run dir to a file of the host's; returns its path seen from there.
+    fn link(&mut self, name: &str, target: &Path) -> String {
+        self.step(Step::Link { path: self.run_dir.join(name), target: target.to_owned() });
+        name.to_owned()
+    }
+
+    /// The console, the log, the metrics.
+    fn streams(&mut self, spec: &MicroVmSpec) {
+        self.step(Step::MakeFifo { path: self.run_dir.join(file::CONSOLE_IN) });
+        self.step(Step::MakeFifo { path: self.run_dir.join(file::VMM_LOG_IN) });
+        let theirs = [
+            spec.logger.as_ref().map(|logger| &logger.log_path),
+            spec.metrics.as_ref().map(|metrics| &metrics.metrics_path),
+            spec.serial.as_ref().map(|serial| &serial.path),
+        ];
+        for path in theirs.into_iter().flatten() {
+            self.step(Step::EnsureFile { path: path.clone() });
+        }
+    }
+
+    /// Links or copies of the drives' files; returns their paths seen from the run dir.
+    fn drives(&mut self, spec: &MicroVmSpec, context: &Context<'_>) -> Result<Vec<String>> {
+        if spec.drives.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.step(Step::MakeDir { path: self.run_dir.join(file::DRIVES) });
+        let any_staged = spec.drives.iter().any(|drive| drive.staged(context.options));
+        let elsewhere = spec.staging_dir.as_ref().filter(|_| any_staged);
+        let elsewhere = elsewhere.map(|dir| dir.join(format!("smartvm-{}", context.id)));
+        if let Some(path) = &elsewhere {
+            self.step(Step::ClaimDir {
+                path: path.clone(),
+                vm: context.id.to_string(),
+                runtime_dir: context.runtime_dir.to_owned(),
+            });
+        }
+        let mut paths = Vec::new();
+        for drive in &spec.drives {
+            let source = drive.path_on_host.as_ref().or(drive.socket.as_ref()).ok_or_else(|| {
+                let message = format!("drive {} has neither file nor socket", drive.drive_id);
+                Error::new(ErrorKind::Invalid, message)
+            })?;
+            let name = format!("{}/{}", file::DRIVES, drive_name(drive, source));
+            if !drive.staged(context.options) {
+                paths.push(self.link(&name, source));
+                continue;
+            }
+            let target = match &elsewhere {
+                Some(dir) => dir.join(drive_name(drive, source)),
+                None => self.run_dir.join(&name),
+            };
+            self.step(Step::StageDrive {
+                drive_id: drive.drive_id.clone(),
+                source: source.clone(),
+                target: target.clone(),
+            });
+            if elsewhere.is_some() {
+                self.link(&name, &target);
+            }
+            paths.push(name);
+        }
+        Ok(paths)
+    }
+
+    /// Reserves the vsock device's socket; returns its path seen from the run dir, short
+    /// enough for a socket address however long the directory's path is.
+    fn vsock(&mut self, socket: &Path) -> Result<String> {
+        self.step(Step::ReserveSocket { path: socket.to_owned() });
+        if socket == self.run_dir.join(file::VSOCK) {
+            return Ok(file::VSOCK.to_owned());
+        }
+        let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
+            return Err(Error::new(ErrorKind::Invalid, "vsock.udsPath names no file").at(socket));
+        };
+        let dir = self.link("vsock", dir);
+        Ok(format!("{dir}/{}", utf8(Path::new(name), "vsock.udsPath")?))
+    }
+}
+
+/// A drive's name in the run dir: its id and the name of its image, for whoever looks there.
+fn drive_name(drive: &Drive, source: &Path) -> String {
+    const MOST_CHARS: usize = 40;
+    let image = source.file_name().unwrap_or_default().to_string_lossy();
+    let image: String = image.chars().take(MOST_CHARS).collect();
+    format!("{}-{image}", drive.drive_id)
+}
+
+/// Firecracker's arguments. The log is set up by them, not by a request, so that it holds
+/// what comes before the first request too.
+fn arguments(id: &VmId, spec: &MicroVmSpec) -> Result<Vec<String>> {
+    let mut args: Vec<String> =
+        ["--id", id.as_str(), "--api-sock", file::API_SOCKET].map(Into::into).into();
+    let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
+    match &spec.logger {
+        Some(logger) => {
+            option("--log-path", utf8(&logger.log_path, "logger.logPath")?);
+            option("--level", level_name(logger.level.unwrap_or_default()));
+            if logger.show_level.unwrap_or(false) {
+                args.push("--show-level".into());
+            }
+            if logger.show_log_origin.unwrap_or(false) {
+                args.push("--show-log-origin".into());
+            }
+        }
+        None => {
+            option("--log-path", file::VMM_LOG_IN);
+            option("--level", "Warning");
+        }
+    }
+    if let Some(metrics) = &spec.metrics {
+        args.push("--metrics-path".into());
+        args.push(utf8(&metrics.metrics_path, "metrics.metricsPath")?.to_owned());
+    }
+    Ok(args)
+}
+
+fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Off => "Off",
+        LogLevel::Trace => "Trace",
+        LogLevel::Debug => "Debug",
+        LogLevel::Info => "Info",
+        LogLevel::Warning => "Warning",
+        LogLevel::Error => "Error",
+    }
+}
+
+fn utf8<'a>(path: &'a Path, field: &str) -> Result<&'a str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("{field} is not UTF-8")).at(path)
+    })
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "VM {} in {}", self.id, self.run_dir.display())?;
+        writeln!(out, "\nOn this host, undone in reverse:")?;
+        for (number, step) in self.steps.iter().enumerate() {
+            writeln!(out, "{:>3}. {step}", number + 1)?;
+            writeln!(out, "     undo: {}", step.undo_in_words())?;
+        }
+        writeln!(out, "\nSent to Firecracker {}:", self.firecracker_version)?;
+        for request in &self.requests {
+            let body = String::from_utf8_lossy(request.body());
+            writeln!(out, "  {:?} {} {body}", request.method(), request.path())?;
+        }
+        write!(out, "  Put /actions {{\"action_type\":\"InstanceStart\"}}")
+    }
+}

@@ -1,1 +1,0 @@
-//! What will be done for a VM, as data.

@@ -1,0 +1,97 @@
+//! What is known of a live VM.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Version;
+use crate::firecracker::payload::Paths;
+use crate::process::ProcessId;
+use crate::spec::{Lifetime, MicroVmSpec};
+
+/// The format of the state file that this version writes.
+const FORMAT: u32 = 1;
+
+/// Where a VM is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum State {
+    /// Described, nothing taken from the host yet.
+    Created,
+    /// Being started.
+    Starting,
+    /// Its guest runs.
+    Running,
+    /// Its guest stands still.
+    Paused,
+    /// It is ending.
+    Stopping,
+    /// It ended as asked, or by its guest's will.
+    Stopped,
+    /// It ended otherwise, or what it held could not be given back.
+    Failed,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl State {
+    /// Refuses an operation that this state doesn't allow.
+    pub(crate) fn require(self, allowed: &[Self], doing: &str, vm: &str) -> Result<()> {
+        if allowed.contains(&self) {
+            return Ok(());
+        }
+        let names: Vec<_> = allowed.iter().map(Self::to_string).collect();
+        Err(Error::new(ErrorKind::WrongState, format!("{doing} VM {vm}: it is {self}"))
+            .hint(format!("this can be done to a VM that is {}", names.join(" or "))))
+    }
+}
+
+/// What is known of a live VM, as its state file has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct VmState {
+    /// Where it is in its life.
+    pub state: State,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+    /// What was asked for, with absolute paths.
+    pub spec: MicroVmSpec,
+    /// Who it lives with.
+    pub lifetime: Lifetime,
+    /// The process that made it.
+    pub owner: ProcessId,
+    /// Its keeper, once it has one.
+    pub keeper: Option<ProcessId>,
+    /// Its Firecracker, once it runs.
+    pub vmm: Option<ProcessId>,
+    /// Firecracker's version.
+    pub firecracker: Version,
+    /// Where Firecracker finds its files.
+    pub paths: Paths,
+}
+
+impl VmState {
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        durable::read_state(path, FORMAT)
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        durable::write_state(path, FORMAT, self)
+    }
+}

@@ -1,0 +1,91 @@
+//! The only way in which a VM's things are given back: its ledger played backwards, by
+//! whichever process does it.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::firecracker::exit::{self, Reason};
+use crate::keeper::ring;
+use crate::ledger::Ledger;
+use crate::rundir::{Ended, Lock, RunDir, State, file};
+
+const STOP_FORMAT: u32 = 1;
+
+/// That somebody asked a VM to end: tells an end that was asked for from one that wasn't.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// When (RFC 3339).
+    pub at: String,
+}
+
+impl StopRequest {
+    /// Leaves the request in the run dir, before anything ends the VM.
+    pub fn write(run_dir: &RunDir) -> Result<()> {
+        durable::write_state(&run_dir.file(file::STOP_REQUEST), STOP_FORMAT, &Self { at: now() })
+    }
+
+    /// The request, if there was one.
+    pub fn read(run_dir: &RunDir) -> Result<Option<Self>> {
+        durable::read_state(&run_dir.file(file::STOP_REQUEST), STOP_FORMAT)
+    }
+}
+
+/// Gives back everything that the VM holds, keeps its record, and removes its run dir. The
+/// lock proves that nobody else works on it.
+///
+/// What could not be given back is in the record's `cleanup`; then the run dir stays, its
+/// state `failed`, and the next `gc` tries again.
+///
+/// # Errors
+/// If the ledger can't be read: nothing is touched then, since what is held isn't known.
+pub fn tear_down(
+    run_dir: &RunDir,
+    _lock: &Lock,
+    reason: Reason,
+    vmm: Option<exit::Ended>,
+) -> Result<Ended> {
+    let ledger = Ledger::open(&run_dir.file(file::LEDGER))?;
+    let state = run_dir.state().ok();
+    let failures = match ledger {
+        Some(mut ledger) => ledger.undo_all(|entry| entry.step.undo(entry.outcome.as_ref())),
+        None => Vec::new(),
+    };
+    let failed = reason.is_failure() || !failures.is_empty();
+    let text = |name: &str, most: usize| {
+        let tail = ring::tail(&run_dir.file(name), most).unwrap_or_default();
+        String::from_utf8_lossy(&tail).into_owned()
+    };
+    let ended = Ended {
+        id: run_dir.id().clone(),
+        state: if failed { State::Failed } else { State::Stopped },
+        reason,
+        vmm,
+        created_at: state.as_ref().map(|s| s.created_at.clone()).unwrap_or_default(),
+        ended_at: now(),
+        labels: state.as_ref().map(|s| s.spec.labels.clone()).unwrap_or_default(),
+        console: text(file::CONSOLE, 16 << 10),
+        vmm_log: text(file::VMM_LOG, 8 << 10),
+        cleanup: failures.iter().map(Error::to_string).collect(),
+    };
+    // Teardown works on a full disk: the record is worth less than what is given back.
+    if let Err(e) = run_dir.runtime_dir().and_then(|dir| dir.records().keep(&ended)) {
+        tracing::warn!(vm = %run_dir.id(), "keeping the record: {e}");
+    }
+    if failures.is_empty() {
+        run_dir.remove()?;
+    } else if let Some(mut state) = state {
+        state.state = State::Failed;
+        if let Err(e) = run_dir.write_state(&state) {
+            tracing::warn!(vm = %run_dir.id(), "marking it as failed: {e}");
+        }
+    }
+    Ok(ended)
+}
+
+/// This moment, as RFC 3339 in UTC to the millisecond.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

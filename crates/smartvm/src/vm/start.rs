@@ -1,0 +1,301 @@
+//! Starting a VM: keeper, steps, configuration, `InstanceStart`.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::client::{Method, Request};
+use crate::firecracker::exit::Reason;
+use crate::keeper::Link;
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::process::ProcessId;
+use crate::rundir::{RunDir, State, file};
+use crate::spec::Lifetime;
+use crate::step::{Hands, Step};
+use crate::teardown;
+
+/// How long Firecracker may take from its start to listening.
+const READY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long `InstanceStart` may take: it loads the kernel and sets up the guest's memory.
+const BOOT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the keeper may take to give everything back.
+const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
+
+/// What happens while a VM is started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The keeper runs.
+    KeeperStarted,
+    /// A step's intent is about to be recorded, then it is done.
+    StepBegins {
+        /// From 0.
+        number: usize,
+        /// Of so many.
+        total: usize,
+        /// The step.
+        step: &'a Step,
+    },
+    /// A step is done and recorded.
+    StepDone {
+        /// From 0.
+        number: usize,
+    },
+    /// A request is about to be sent to Firecracker.
+    Configuring {
+        /// Its path.
+        path: &'a str,
+    },
+    /// The guest runs.
+    Started,
+}
+
+/// Called at every event; answering `Break` cancels the start, which gives everything back.
+pub type Watch = Arc<dyn Fn(&Event<'_>) -> ControlFlow<()> + Send + Sync>;
+
+/// How a VM is started.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct StartOptions {
+    /// Told of every event.
+    pub watch: Option<Watch>,
+}
+
+impl StartOptions {
+    /// Tells `watch` of every event.
+    #[must_use]
+    pub fn watch(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    fn tell(&self, event: &Event<'_>) -> Result<()> {
+        match self.watch.as_ref().map(|watch| watch(event)) {
+            Some(ControlFlow::Break(())) => Err(cancelled()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for StartOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StartOptions").field("watch", &self.watch.is_some()).finish()
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the start was cancelled")
+}
+
+/// Set when the future that waits for the steps is dropped: they end at the next moment.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl MicroVm {
+    /// Starts it: takes what the plan says from the host, starts and configures Firecracker,
+    /// boots the guest. If anything fails, everything is given back first.
+    ///
+    /// # Errors
+    /// The first failure, with those of the cleanup in [`Error::cleanup`].
+    pub async fn start(&mut self, options: &StartOptions) -> Result<()> {
+        let Some(plan) = self.plan.take() else {
+            let state = self.state()?;
+            return Err(state
+                .state
+                .require(&[State::Created], "starting", self.id().as_str())
+                .err()
+                .unwrap_or_else(|| {
+                    Error::new(ErrorKind::WrongState, format!("VM {} has no plan", self.id()))
+                }));
+        };
+        let (link, vmm) = self.take_from_host(plan.clone(), options.clone()).await?;
+        self.link = Some(link);
+        let ended = async {
+            match process_ended(&vmm, None).await {
+                Ok(_) => Error::new(ErrorKind::Vmm, "Firecracker ended while it was started"),
+                Err(e) => e,
+            }
+        };
+        let failure = tokio::select! {
+            configured = self.configure(&plan, options) => configured.err(),
+            failure = ended => Some(failure),
+        };
+        match failure {
+            None => Ok(()),
+            Some(failure) => Err(self.give_up(failure).await),
+        }
+    }
+
+    /// The part that works on files and processes.
+    async fn take_from_host(
+        &self,
+        plan: Plan,
+        options: StartOptions,
+    ) -> Result<(Link, ProcessId)> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let _guard = CancelOnDrop(Arc::clone(&stop));
+        let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
+        blocking(move || {
+            let lock = run_dir.lock(LOCK_PATIENCE)?;
+            let mut state = run_dir.state()?;
+            state.state.require(&[State::Created], "starting", run_dir.id().as_str())?;
+            state.state = State::Starting;
+            state.owner = ProcessId::myself()?;
+            let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
+                Ok(link) => link,
+                Err(e) => {
+                    // Nobody else is there to clean up.
+                    let why = Reason::StartFailed(e.to_string());
+                    let cleanup = teardown::tear_down(&run_dir, &lock, why, None);
+                    return Err(e.with_cleanup(cleanup.err()));
+                }
+            };
+            state.keeper = Some(link.process().clone());
+            let done = (|| {
+                run_dir.write_state(&state)?;
+                options.tell(&Event::KeeperStarted)?;
+                let vmm = do_steps(&run_dir, &plan, &mut link, &options, &stop)?;
+                state.vmm = Some(vmm.clone());
+                run_dir.write_state(&state)?;
+                Ok(vmm)
+            })();
+            // The keeper needs the lock to clean up.
+            drop(lock);
+            match done {
+                Ok(vmm) => Ok((link, vmm)),
+                Err(e) => Err(abandon(&run_dir, link, e)),
+            }
+        })
+        .await
+    }
+
+    async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<()> {
+        let mut client = self.client();
+        client.wait_ready(READY_PATIENCE).await?;
+        for request in &plan.requests {
+            options.tell(&Event::Configuring { path: request.path() })?;
+            client.send(request).await?;
+        }
+        let start =
+            Request::new(Method::Put, "/actions", &json!({ "action_type": "InstanceStart" }))?;
+        options.tell(&Event::Configuring { path: start.path() })?;
+        client.send_within(&start, BOOT_PATIENCE).await?;
+        let lock = self.lock(LOCK_PATIENCE).await?;
+        let mut state = self.state()?;
+        state.state.require(&[State::Starting], "starting", self.id().as_str())?;
+        state.state = State::Running;
+        self.run_dir.write_state(&state)?;
+        drop(lock);
+        options.tell(&Event::Started)
+    }
+
+    /// Lets a VM with lifetime `detached` live on without this process.
+    pub(super) fn let_go(&mut self) -> Result<()> {
+        match &mut self.link {
+            Some(link) => link.detach(),
+            None => Ok(()),
+        }
+    }
+
+    /// After a failed start: has everything given back, and tells what failed.
+    async fn give_up(&mut self, failure: Error) -> Error {
+        let Some(link) = self.link.take() else { return failure };
+        let run_dir = self.run_dir.clone();
+        let given_up = blocking(move || Err::<(), _>(abandon(&run_dir, link, failure))).await;
+        match given_up {
+            Err(e) => e,
+            Ok(()) => Error::new(ErrorKind::Vmm, format!("VM {} did not start", self.id())),
+        }
+    }
+}
+
+/// Does the plan's steps through the ledger; returns the Firecracker that it started.
+fn do_steps(
+    run_dir: &RunDir,
+    plan: &Plan,
+    link: &mut Link,
+    options: &StartOptions,
+    stop: &AtomicBool,
+) -> Result<ProcessId> {
+    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
+    let total = plan.steps.len();
+    for (number, step) in plan.steps.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(cancelled());
+        }
+        options.tell(&Event::StepBegins { number, total, step })?;
+        let mut hands = Hands { keeper: link, cancelled: &|| stop.load(Ordering::Relaxed) };
+        ledger.run(step, |step| step.apply(&mut hands))?;
+        options.tell(&Event::StepDone { number })?;
+    }
+    let vmm = ledger.entries().iter().rev().find_map(|entry| entry.outcome.as_ref()?.process.clone());
+    vmm.ok_or_else(|| Error::new(ErrorKind::Vmm, "the plan starts no Firecracker"))
+}
+
+/// Has the keeper give everything back, and adds what it could not to the failure. If the
+/// keeper is gone, its work is done here.
+fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
+    let told = link.abandon(&failure);
+    let keeper = link.process().clone();
+    let ended = match (told, keeper.open()) {
+        (Ok(()), Ok(Some(pidfd))) => pidfd.wait(CLEANUP_PATIENCE),
+        (_, Ok(None)) => Ok(true),
+        (Err(e), _) | (_, Err(e)) => Err(e),
+    };
+    drop(link);
+    match ended {
+        Ok(true) => {}
+        Ok(false) => {
+            let late = Error::new(ErrorKind::Timeout, "the keeper did not finish its cleanup")
+                .hint("`smartvm gc` tries again");
+            return failure.with_cleanup([late]);
+        }
+        Err(e) => return failure.with_cleanup([e]),
+    }
+    let record = if run_dir.path().symlink_metadata().is_ok() {
+        let why = Reason::StartFailed(failure.to_string());
+        run_dir
+            .lock(LOCK_PATIENCE)
+            .and_then(|lock| teardown::tear_down(run_dir, &lock, why, None))
+    } else {
+        run_dir.runtime_dir().and_then(|dir| dir.records().get(run_dir.id()))
+    };
+    match record {
+        Ok(record) => {
+            let cleanup: Vec<_> =
+                record.cleanup.iter().map(|text| Error::new(ErrorKind::Io, text)).collect();
+            let failure = match &record.reason {
+                // What the caller saw is only that the connection broke; the record knows why.
+                Reason::VmmError | Reason::KilledFromOutside | Reason::GuestReset => {
+                    record.to_error().because(failure)
+                }
+                _ => failure,
+            };
+            failure.with_cleanup(cleanup)
+        }
+        Err(e) => failure.with_cleanup([e]),
+    }
+}
+
+impl MicroVm {
+    /// Starts it and, with lifetime `detached`, lets it live on without this process.
+    pub async fn start_and_let_go(&mut self, options: &StartOptions) -> Result<()> {
+        self.start(options).await?;
+        match self.state()?.lifetime {
+            Lifetime::Detached => self.let_go(),
+            Lifetime::Owner => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Ending VMs: gracefully with a deadline, then by `SIGKILL`; when many end, all are
+//! signalled before any is waited for.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::client::{Method, Request};
+use crate::firecracker::exit::Reason;
+use crate::process::ProcessId;
+use crate::rundir::{Ended, State};
+use crate::spec::Arch;
+use crate::teardown::{self, StopRequest};
+
+/// How long the agent may take to answer that it shuts down.
+const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long giving everything back may take after Firecracker is dead.
+const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
+
+/// How a VM is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopMode {
+    /// Its guest is asked to shut down, by its agent or by Ctrl-Alt-Del; if it hasn't ended
+    /// after so long, it is killed.
+    Graceful(Duration),
+    /// It is killed.
+    Kill,
+}
+
+impl MicroVm {
+    /// Ends it, and waits until everything is given back.
+    pub async fn stop(&mut self, mode: StopMode) -> Result<Ended> {
+        match self.ask_to_end(mode).await? {
+            Asked::Ended(ended) => Ok(*ended),
+            Asked::Waiting { vmm, keeper, deadline } => {
+                self.see_it_end(vmm, keeper, deadline).await
+            }
+        }
+    }
+
+    /// Signals it; doesn't wait.
+    async fn ask_to_end(&mut self, mode: StopMode) -> Result<Asked> {
+        let lock = self.lock(LOCK_PATIENCE).await?;
+        let mut state = self.state()?;
+        if state.state == State::Created {
+            let run_dir = self.run_dir.clone();
+            let torn_down = blocking(move || {
+                teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
+            });
+            return Ok(Asked::Ended(Box::new(torn_down.await?)));
+        }
+        StopRequest::write(&self.run_dir)?;
+        let was = state.state;
+        if was != State::Failed {
+            state.state = State::Stopping;
+            self.run_dir.write_state(&state)?;
+        }
+        drop(lock);
+        let mut deadline = Instant::now();
+        if let (StopMode::Graceful(patience), State::Running | State::Paused) = (mode, was)
+            && self.ask_guest(was).await.is_ok()
+        {
+            deadline += patience;
+        } else if let Some(vmm) = &state.vmm {
+            kill(vmm)?;
+        }
+        Ok(Asked::Waiting { vmm: state.vmm, keeper: state.keeper, deadline })
+    }
+
+    /// Asks the guest to shut down: through its agent, else by Ctrl-Alt-Del.
+    async fn ask_guest(&self, was: State) -> Result<()> {
+        if was == State::Paused {
+            let request = Request::new(Method::Patch, "/vm", &json!({ "state": "Resumed" }))?;
+            self.client().send(&request).await?;
+        }
+        let by_agent = async {
+            self.agent()?.with_patience(AGENT_PATIENCE).shutdown().await
+        };
+        match by_agent.await {
+            Ok(()) => Ok(()),
+            Err(agent) if Arch::host() == Some(Arch::X86_64) => {
+                tracing::debug!(vm = %self.id(), "no agent to ask ({agent}): Ctrl-Alt-Del");
+                let body = json!({ "action_type": "SendCtrlAltDel" });
+                self.client().send(&Request::new(Method::Put, "/actions", &body)?).await
+            }
+            Err(agent) => Err(agent),
+        }
+    }
+
+    /// Waits for Firecracker until the deadline, kills it then, and waits for the cleanup.
+    async fn see_it_end(
+        &mut self,
+        vmm: Option<ProcessId>,
+        keeper: Option<ProcessId>,
+        deadline: Instant,
+    ) -> Result<Ended> {
+        if let Some(vmm) = &vmm {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !process_ended(vmm, Some(left)).await? {
+                kill(vmm)?;
+            }
+        }
+        // Not running, or cleaned up by nobody: whoever asked to end it does the work.
+        let keeper_ended = match &keeper {
+            Some(keeper) => process_ended(keeper, Some(CLEANUP_PATIENCE)).await?,
+            None => true,
+        };
+        if !keeper_ended {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!("VM {} is dead, but its keeper still cleans up", self.id()),
+            )
+            .hint("`smartvm gc` shows whether it got stuck"));
+        }
+        self.link = None;
+        let (run_dir, id) = (self.run_dir.clone(), self.id().clone());
+        blocking(move || {
+            if run_dir.path().symlink_metadata().is_err() {
+                return run_dir.runtime_dir()?.records().get(&id);
+            }
+            match run_dir.lock(LOCK_PATIENCE) {
+                Ok(lock) => teardown::tear_down(&run_dir, &lock, Reason::Killed, None),
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    run_dir.runtime_dir()?.records().get(&id)
+                }
+                Err(e) => Err(e),
+            }
+        })
+        .await
+    }
+}
+
+enum Asked {
+    Ended(Box<Ended>),
+    Waiting { vmm: Option<ProcessId>, keeper: Option<ProcessId>, deadline: Instant },
+}
+
+/// Ends many VMs: all are signalled before any is waited for. One result for each.
+pub async fn stop_all(vms: &mut [MicroVm], mode: StopMode) -> Vec<Result<Ended>> {
+    let mut asked = Vec::with_capacity(vms.len());
+    for vm in &mut *vms {
+        asked.push(vm.ask_to_end(mode).await);
+    }
+    let mut results = Vec::with_capacity(vms.len());
+    for (vm, asked) in vms.iter_mut().zip(asked) {
+        results.push(match asked {
+            Ok(Asked::Ended(ended)) => Ok(*ended),
+            Ok(Asked::Waiting { vmm, keeper, deadline }) => {
+                vm.see_it_end(vmm, keeper, deadline).await
+            }
+            Err(e) => Err(e),
+        });
+    }
+    results
+}
+
+fn kill(vmm: &ProcessId) -> Result<()> {
+    match vmm.open()? {
+        Some(pidfd) => pidfd.signal(Signal::KILL).map(drop),
+        None => Ok(()),
+    }
+}
