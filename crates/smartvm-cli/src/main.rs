@@ -13,7 +13,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // A keeper lives as long as its VM: it takes no part in all that follows.
-    if arguments.get(1).is_some_and(|verb| verb == smartvm::keeper::VERB) {
+    if arguments
+        .get(1)
+        .is_some_and(|verb| verb == smartvm::keeper::VERB)
+    {
         return keeper(&arguments[2..]);
     }
     let cli = match cli::Cli::try_parse_from(arguments) {

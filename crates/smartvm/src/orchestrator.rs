@@ -47,7 +47,13 @@ impl SmartVm {
         let shm_usable = Path::new("/dev/shm").is_dir();
         let runtime = RuntimeDir::open(&options.runtime_dir(shm_usable))?;
         let keeper = keeper::find(parts.keeper.as_deref())?;
-        Ok(Self { options, parts, runtime, keeper, binary: OnceLock::new() })
+        Ok(Self {
+            options,
+            parts,
+            runtime,
+            keeper,
+            binary: OnceLock::new(),
+        })
     }
 
     /// The options.
@@ -132,14 +138,19 @@ impl SmartVm {
 
     /// A handle of a VM that was made before, by this process or another.
     pub fn get(&self, id: &VmId) -> Result<MicroVm> {
-        Ok(MicroVm::existing(self.runtime.get(id)?, self.keeper.clone()))
+        Ok(MicroVm::existing(
+            self.runtime.get(id)?,
+            self.keeper.clone(),
+        ))
     }
 
     /// A handle of a VM that was only created, ready to be started by this process.
     pub fn get_created(&self, id: &VmId) -> Result<MicroVm> {
         let run_dir = self.runtime.get(id)?;
         let state = run_dir.state()?;
-        state.state.require(&[State::Created], "starting", id.as_str())?;
+        state
+            .state
+            .require(&[State::Created], "starting", id.as_str())?;
         let plan = self.plan(&state.spec)?;
         Ok(MicroVm::created(run_dir, self.keeper.clone(), plan))
     }

@@ -21,8 +21,16 @@ impl Ring {
     /// bytes.
     pub fn open(path: &Path, most: u64) -> Result<Self> {
         let file = append(path).map_err(|e| Error::io("opening", path, e))?;
-        let length = file.metadata().map_err(|e| Error::io("looking at", path, e))?.len();
-        Ok(Self { path: path.to_owned(), file, length, half: most / 2 })
+        let length = file
+            .metadata()
+            .map_err(|e| Error::io("looking at", path, e))?
+            .len();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            length,
+            half: most / 2,
+        })
     }
 
     /// Adds to it.
@@ -49,7 +57,10 @@ pub fn tail(path: &Path, most: usize) -> Result<Vec<u8>> {
     for part in [&older(path), path] {
         match File::open(part) {
             Ok(mut file) => {
-                let length = file.metadata().map_err(|e| Error::io("reading", part, e))?.len();
+                let length = file
+                    .metadata()
+                    .map_err(|e| Error::io("reading", part, e))?
+                    .len();
                 let skip = length.saturating_sub(most as u64);
                 file.seek(SeekFrom::Start(skip))
                     .and_then(|_| file.take(most as u64).read_to_end(&mut bytes))
@@ -69,7 +80,11 @@ pub fn older(path: &Path) -> PathBuf {
 }
 
 fn append(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(test)]

@@ -130,7 +130,11 @@ impl Ended {
 }
 
 fn last_lines(text: &str, most: usize) -> Option<String> {
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let last = lines.get(lines.len().saturating_sub(most)..)?;
     (!last.is_empty()).then(|| last.join(" | "))
 }
