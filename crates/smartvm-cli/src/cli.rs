@@ -8,11 +8,18 @@ use crate::verb;
 
 /// Run Firecracker microVMs: isolated, crash-safe, without leaks.
 #[derive(Debug, Parser)]
-#[command(name = "smartvm", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit status: 0 done · 2 wrong usage or invalid spec · 3 no such thing · \
+#[command(
+    name = "smartvm",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit status: 0 done · 2 wrong usage or invalid spec · 3 no such thing · \
     4 wrong state for that · 5 this host can't · 1 anything else. \
     With a command (run -- CMD, exec, emulate): the command's own status, 128+n for a signal; \
-    124 deadline, 125 smartvm itself failed, 126 not executable, 127 not found.")]
+    124 deadline, 125 smartvm itself failed, 126 not executable, 127 not found."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

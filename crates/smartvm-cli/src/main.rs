@@ -1,8 +1,11 @@
 //! The smartvm command: run and look after Firecracker microVMs.
 
 mod cli;
+mod guest_command;
+mod image_spec;
 mod output;
 mod settings;
+mod terminal;
 mod verb;
 
 use std::path::Path;
@@ -13,7 +16,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // A keeper lives as long as its VM: it takes no part in all that follows.
-    if arguments.get(1).is_some_and(|verb| verb == smartvm::keeper::VERB) {
+    if arguments
+        .get(1)
+        .is_some_and(|verb| verb == smartvm::keeper::VERB)
+    {
         return keeper(&arguments[2..]);
     }
     let cli = match cli::Cli::try_parse_from(arguments) {

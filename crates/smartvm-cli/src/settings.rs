@@ -21,9 +21,13 @@ pub(crate) fn options(global: &Global) -> Result<SmartVmOptions> {
         None => SmartVmOptions::default(),
     };
     let (data, runtime) = platform_directories();
-    let set = |field: &mut Option<PathBuf>, flag: &Option<PathBuf>, default: &dyn Fn() -> PathBuf| {
-        *field = flag.clone().or_else(|| field.take()).or_else(|| Some(default()));
-    };
+    let set =
+        |field: &mut Option<PathBuf>, flag: &Option<PathBuf>, default: &dyn Fn() -> PathBuf| {
+            *field = flag
+                .clone()
+                .or_else(|| field.take())
+                .or_else(|| Some(default()));
+        };
     set(&mut options.data_dir, &global.data_dir, &|| data.clone());
     let under_data = global.data_dir.as_ref().map(|dir| dir.join("runtime"));
     set(&mut options.runtime_dir, &global.runtime_dir, &|| {
@@ -49,9 +53,15 @@ fn platform_directories() -> (PathBuf, PathBuf) {
     if rustix::process::geteuid().is_root() {
         return ("/var/lib/smartvm".into(), "/run/smartvm".into());
     }
-    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
     let home = from("HOME").unwrap_or_else(|| "/nonexistent".into());
-    let data = from("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("smartvm");
+    let data = from("XDG_DATA_HOME")
+        .unwrap_or_else(|| home.join(".local/share"))
+        .join("smartvm");
     let runtime = match from("XDG_RUNTIME_DIR") {
         Some(dir) => dir.join("smartvm"),
         None => data.join("runtime"),

@@ -64,23 +64,34 @@ impl Ledger {
             .mode(0o600)
             .open(path)
             .map_err(|e| Error::io("making the ledger", path, e))?;
-        let mut ledger = Self { path: path.to_owned(), file, entries: Vec::new() };
+        let mut ledger = Self {
+            path: path.to_owned(),
+            file,
+            entries: Vec::new(),
+        };
         ledger.append(&Header { format: FORMAT })?;
         Ok(ledger)
     }
 
     /// The ledger at `path`; `None` if there is none.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let Some(bytes) = read_bounded(path, MOST_BYTES)? else { return Ok(None) };
+        let Some(bytes) = read_bounded(path, MOST_BYTES)? else {
+            return Ok(None);
+        };
         let (entries, sound) = parse(path, &bytes)?;
         let file = OpenOptions::new()
             .append(true)
             .open(path)
             .map_err(|e| Error::io("opening the ledger", path, e))?;
         if sound < bytes.len() {
-            file.set_len(sound as u64).map_err(|e| Error::io("mending the ledger", path, e))?;
+            file.set_len(sound as u64)
+                .map_err(|e| Error::io("mending the ledger", path, e))?;
         }
-        Ok(Some(Self { path: path.to_owned(), file, entries }))
+        Ok(Some(Self {
+            path: path.to_owned(),
+            file,
+            entries,
+        }))
     }
 
     /// The steps, in the order in which they were begun.
@@ -90,16 +101,19 @@ impl Ledger {
 
     /// Does a step: intent to disk, effect, result to disk. If the effect fails, the step
     /// stays begun: part of it may be there, and undoing it is harmless where none is.
-    pub fn run(
-        &mut self,
-        step: &Step,
-        apply: impl FnOnce(&Step) -> Result<Outcome>,
-    ) -> Result<()> {
+    pub fn run(&mut self, step: &Step, apply: impl FnOnce(&Step) -> Result<Outcome>) -> Result<()> {
         self.append(&Record::Begin { step: step.clone() })?;
-        self.entries.push(Entry { step: step.clone(), outcome: None, undone: false });
+        self.entries.push(Entry {
+            step: step.clone(),
+            outcome: None,
+            undone: false,
+        });
         let number = self.entries.len() - 1;
         let outcome = apply(step)?;
-        self.append(&Record::Done { number, outcome: outcome.clone() })?;
+        self.append(&Record::Done {
+            number,
+            outcome: outcome.clone(),
+        })?;
         self.entries[number].outcome = Some(outcome);
         Ok(())
     }
@@ -130,7 +144,11 @@ impl Ledger {
 
     fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| {
-            Error::new(ErrorKind::Io, format!("encoding for {}", self.path.display())).because(e)
+            Error::new(
+                ErrorKind::Io,
+                format!("encoding for {}", self.path.display()),
+            )
+            .because(e)
         })?;
         line.push(b'\n');
         self.file
@@ -162,11 +180,16 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
                 return Err(newer_format(path, header.format, FORMAT));
             }
         } else {
-            let record = serde_json::from_slice(line).map_err(|e| damaged(number, e.to_string()))?;
+            let record =
+                serde_json::from_slice(line).map_err(|e| damaged(number, e.to_string()))?;
             let no_such_step = |n| damaged(number, format!("there is no step {n}"));
             match record {
                 Record::Begin { step } => {
-                    entries.push(Entry { step, outcome: None, undone: false });
+                    entries.push(Entry {
+                        step,
+                        outcome: None,
+                        undone: false,
+                    });
                 }
                 Record::Done { number: n, outcome } => {
                     let entry = entries.get_mut(n).ok_or_else(|| no_such_step(n))?;
@@ -189,7 +212,9 @@ mod tests {
     use super::*;
 
     fn step(n: usize) -> Step {
-        Step::MakeDir { path: PathBuf::from(format!("/x/{n}")) }
+        Step::MakeDir {
+            path: PathBuf::from(format!("/x/{n}")),
+        }
     }
 
     fn refuse(n: usize) -> Error {
@@ -197,7 +222,9 @@ mod tests {
     }
 
     fn number(step: &Step) -> usize {
-        let Step::MakeDir { path } = step else { panic!("another step") };
+        let Step::MakeDir { path } = step else {
+            panic!("another step")
+        };
         path.file_name().unwrap().to_str().unwrap().parse().unwrap()
     }
 
@@ -271,8 +298,18 @@ mod tests {
         std::fs::write(&path, b"{\"format\":1}\n{\"beg\n{}\n").unwrap();
         assert_eq!(Ledger::open(&path).unwrap_err().kind(), ErrorKind::Corrupt);
         std::fs::write(&path, b"{\"format\":2}\n").unwrap();
-        assert!(Ledger::open(&path).unwrap_err().to_string().contains("format 2"));
+        assert!(
+            Ledger::open(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("format 2")
+        );
         std::fs::write(&path, b"{\"format\":1}\n{\"undone\":{\"number\":3}}\n").unwrap();
-        assert!(Ledger::open(&path).unwrap_err().to_string().contains("no step 3"));
+        assert!(
+            Ledger::open(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("no step 3")
+        );
     }
 }

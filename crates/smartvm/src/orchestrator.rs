@@ -9,7 +9,7 @@ pub use gc::{Collected, Finding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
-use crate::host;
+use crate::host::{self, HostFacts};
 use crate::keeper;
 use crate::name::VmId;
 use crate::plan::{self, Plan};
@@ -47,7 +47,13 @@ impl SmartVm {
         let shm_usable = Path::new("/dev/shm").is_dir();
         let runtime = RuntimeDir::open(&options.runtime_dir(shm_usable))?;
         let keeper = keeper::find(parts.keeper.as_deref())?;
-        Ok(Self { options, parts, runtime, keeper, binary: OnceLock::new() })
+        Ok(Self {
+            options,
+            parts,
+            runtime,
+            keeper,
+            binary: OnceLock::new(),
+        })
     }
 
     /// The options.
@@ -102,10 +108,10 @@ impl SmartVm {
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         let plan = self.plan_valid(&valid)?;
-        let context = host::CheckContext::for_options(&self.options, self.parts.assume_kvm);
+        let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         blocking(move || {
-            host::check(&plan.spec, &context)?;
+            host::check(&valid, &HostFacts::gather(&[]), &context)?;
             let (run_dir, lock) = runtime.create(&plan.id)?;
             let lifetime = plan.spec.lifetime.unwrap_or_default();
             let made = ProcessId::myself().and_then(|owner| {
@@ -130,16 +136,37 @@ impl SmartVm {
         .await
     }
 
+    /// Checks a valid spec against this host: files, TAP devices, KVM, space.
+    pub fn check(&self, spec: &ValidSpec) -> Result<()> {
+        Ok(host::check(
+            spec,
+            &HostFacts::gather(&[]),
+            &self.check_context(),
+        )?)
+    }
+
+    fn check_context(&self) -> host::CheckContext {
+        let mut context = host::CheckContext::default();
+        context.assume_kvm = self.parts.assume_kvm;
+        context.runtime = self.options.runtime_options();
+        context
+    }
+
     /// A handle of a VM that was made before, by this process or another.
     pub fn get(&self, id: &VmId) -> Result<MicroVm> {
-        Ok(MicroVm::existing(self.runtime.get(id)?, self.keeper.clone()))
+        Ok(MicroVm::existing(
+            self.runtime.get(id)?,
+            self.keeper.clone(),
+        ))
     }
 
     /// A handle of a VM that was only created, ready to be started by this process.
     pub fn get_created(&self, id: &VmId) -> Result<MicroVm> {
         let run_dir = self.runtime.get(id)?;
         let state = run_dir.state()?;
-        state.state.require(&[State::Created], "starting", id.as_str())?;
+        state
+            .state
+            .require(&[State::Created], "starting", id.as_str())?;
         let plan = self.plan(&state.spec)?;
         Ok(MicroVm::created(run_dir, self.keeper.clone(), plan))
     }

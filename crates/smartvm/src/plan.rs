@@ -64,23 +64,36 @@ pub struct Plan {
 pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
     let run_dir = context.runtime_dir.join(context.id.as_str());
     let spec = filled_in(spec, context, &run_dir);
-    let mut planner = Planner { run_dir: &run_dir, steps: Vec::new() };
+    let mut planner = Planner {
+        run_dir: &run_dir,
+        steps: Vec::new(),
+    };
     planner.streams(&spec);
     let kernel = planner.link(file::KERNEL, &spec.boot_source.kernel_image_path);
-    let initrd =
-        spec.boot_source.initrd_path.as_deref().map(|path| planner.link(file::INITRD, path));
+    let initrd = spec
+        .boot_source
+        .initrd_path
+        .as_deref()
+        .map(|path| planner.link(file::INITRD, path));
     let drives = planner.drives(&spec, context)?;
     let vsock = match &spec.vsock {
         Some(vsock) => Some(planner.vsock(&vsock.uds_path)?),
         None => None,
     };
-    planner.step(Step::ReserveSocket { path: run_dir.join(file::API_SOCKET) });
+    planner.step(Step::ReserveSocket {
+        path: run_dir.join(file::API_SOCKET),
+    });
     planner.step(Step::SpawnVmm {
         executable: context.firecracker.to_owned(),
         args: arguments(&context.id, &spec)?,
         directory: run_dir.clone(),
     });
-    let paths = Paths { kernel, initrd, drives, vsock };
+    let paths = Paths {
+        kernel,
+        initrd,
+        drives,
+        vsock,
+    };
     let requests = payload::configuration(&spec, &paths, context.version)?;
     Ok(Plan {
         id: context.id.clone(),
@@ -104,13 +117,24 @@ fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> Micro
         drive.path_on_host.as_mut().map(absolute);
         drive.socket.as_mut().map(absolute);
     }
-    spec.vsock.as_mut().map(|vsock| absolute(&mut vsock.uds_path));
-    spec.logger.as_mut().map(|logger| absolute(&mut logger.log_path));
-    spec.metrics.as_mut().map(|metrics| absolute(&mut metrics.metrics_path));
-    spec.serial.as_mut().map(|serial| absolute(&mut serial.path));
+    spec.vsock
+        .as_mut()
+        .map(|vsock| absolute(&mut vsock.uds_path));
+    spec.logger
+        .as_mut()
+        .map(|logger| absolute(&mut logger.log_path));
+    spec.metrics
+        .as_mut()
+        .map(|metrics| absolute(&mut metrics.metrics_path));
+    spec.serial
+        .as_mut()
+        .map(|serial| absolute(&mut serial.path));
     spec.staging_dir.as_mut().map(absolute);
     spec.vsock.get_or_insert_with(|| {
-        Vsock::builder().guest_cid(GUEST_CID).uds_path(run_dir.join(file::VSOCK)).build()
+        Vsock::builder()
+            .guest_cid(GUEST_CID)
+            .uds_path(run_dir.join(file::VSOCK))
+            .build()
     });
     spec
 }
@@ -127,14 +151,21 @@ impl Planner<'_> {
 
     /// A link in the run dir to a file of the host's; returns its path seen from there.
     fn link(&mut self, name: &str, target: &Path) -> String {
-        self.step(Step::Link { path: self.run_dir.join(name), target: target.to_owned() });
+        self.step(Step::Link {
+            path: self.run_dir.join(name),
+            target: target.to_owned(),
+        });
         name.to_owned()
     }
 
     /// The console, the log, the metrics.
     fn streams(&mut self, spec: &MicroVmSpec) {
-        self.step(Step::MakeFifo { path: self.run_dir.join(file::CONSOLE_IN) });
-        self.step(Step::MakeFifo { path: self.run_dir.join(file::VMM_LOG_IN) });
+        self.step(Step::MakeFifo {
+            path: self.run_dir.join(file::CONSOLE_IN),
+        });
+        self.step(Step::MakeFifo {
+            path: self.run_dir.join(file::VMM_LOG_IN),
+        });
         let theirs = [
             spec.logger.as_ref().map(|logger| &logger.log_path),
             spec.metrics.as_ref().map(|metrics| &metrics.metrics_path),
@@ -150,8 +181,13 @@ impl Planner<'_> {
         if spec.drives.is_empty() {
             return Ok(Vec::new());
         }
-        self.step(Step::MakeDir { path: self.run_dir.join(file::DRIVES) });
-        let any_staged = spec.drives.iter().any(|drive| drive.staged(context.options));
+        self.step(Step::MakeDir {
+            path: self.run_dir.join(file::DRIVES),
+        });
+        let any_staged = spec
+            .drives
+            .iter()
+            .any(|drive| drive.staged(context.options));
         let elsewhere = spec.staging_dir.as_ref().filter(|_| any_staged);
         let elsewhere = elsewhere.map(|dir| dir.join(format!("smartvm-{}", context.id)));
         if let Some(path) = &elsewhere {
@@ -163,10 +199,14 @@ impl Planner<'_> {
         }
         let mut paths = Vec::new();
         for drive in &spec.drives {
-            let source = drive.path_on_host.as_ref().or(drive.socket.as_ref()).ok_or_else(|| {
-                let message = format!("drive {} has neither file nor socket", drive.drive_id);
-                Error::new(ErrorKind::Invalid, message)
-            })?;
+            let source = drive
+                .path_on_host
+                .as_ref()
+                .or(drive.socket.as_ref())
+                .ok_or_else(|| {
+                    let message = format!("drive {} has neither file nor socket", drive.drive_id);
+                    Error::new(ErrorKind::Invalid, message)
+                })?;
             let name = format!("{}/{}", file::DRIVES, drive_name(drive, source));
             if !drive.staged(context.options) {
                 paths.push(self.link(&name, source));
@@ -192,7 +232,9 @@ impl Planner<'_> {
     /// Reserves the vsock device's socket; returns its path seen from the run dir, short
     /// enough for a socket address however long the directory's path is.
     fn vsock(&mut self, socket: &Path) -> Result<String> {
-        self.step(Step::ReserveSocket { path: socket.to_owned() });
+        self.step(Step::ReserveSocket {
+            path: socket.to_owned(),
+        });
         if socket == self.run_dir.join(file::VSOCK) {
             return Ok(file::VSOCK.to_owned());
         }
@@ -215,8 +257,9 @@ fn drive_name(drive: &Drive, source: &Path) -> String {
 /// Firecracker's arguments. The log is set up by them, not by a request, so that it holds
 /// what comes before the first request too.
 fn arguments(id: &VmId, spec: &MicroVmSpec) -> Result<Vec<String>> {
-    let mut args: Vec<String> =
-        ["--id", id.as_str(), "--api-sock", file::API_SOCKET].map(Into::into).into();
+    let mut args: Vec<String> = ["--id", id.as_str(), "--api-sock", file::API_SOCKET]
+        .map(Into::into)
+        .into();
     let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
     match &spec.logger {
         Some(logger) => {
@@ -253,9 +296,8 @@ fn level_name(level: LogLevel) -> &'static str {
 }
 
 fn utf8<'a>(path: &'a Path, field: &str) -> Result<&'a str> {
-    path.to_str().ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, format!("{field} is not UTF-8")).at(path)
-    })
+    path.to_str()
+        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{field} is not UTF-8")).at(path))
 }
 
 impl fmt::Display for Plan {

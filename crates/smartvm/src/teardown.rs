@@ -24,7 +24,11 @@ pub struct StopRequest {
 impl StopRequest {
     /// Leaves the request in the run dir, before anything ends the VM.
     pub fn write(run_dir: &RunDir) -> Result<()> {
-        durable::write_state(&run_dir.file(file::STOP_REQUEST), STOP_FORMAT, &Self { at: now() })
+        durable::write_state(
+            &run_dir.file(file::STOP_REQUEST),
+            STOP_FORMAT,
+            &Self { at: now() },
+        )
     }
 
     /// The request, if there was one.
@@ -60,18 +64,31 @@ pub fn tear_down(
     };
     let ended = Ended {
         id: run_dir.id().clone(),
-        state: if failed { State::Failed } else { State::Stopped },
+        state: if failed {
+            State::Failed
+        } else {
+            State::Stopped
+        },
         reason,
         vmm,
-        created_at: state.as_ref().map(|s| s.created_at.clone()).unwrap_or_default(),
+        created_at: state
+            .as_ref()
+            .map(|s| s.created_at.clone())
+            .unwrap_or_default(),
         ended_at: now(),
-        labels: state.as_ref().map(|s| s.spec.labels.clone()).unwrap_or_default(),
+        labels: state
+            .as_ref()
+            .map(|s| s.spec.labels.clone())
+            .unwrap_or_default(),
         console: text(file::CONSOLE, 16 << 10),
         vmm_log: text(file::VMM_LOG, 8 << 10),
         cleanup: failures.iter().map(Error::to_string).collect(),
     };
     // Teardown works on a full disk: the record is worth less than what is given back.
-    if let Err(e) = run_dir.runtime_dir().and_then(|dir| dir.records().keep(&ended)) {
+    if let Err(e) = run_dir
+        .runtime_dir()
+        .and_then(|dir| dir.records().keep(&ended))
+    {
         tracing::warn!(vm = %run_dir.id(), "keeping the record: {e}");
     }
     if failures.is_empty() {

@@ -13,12 +13,18 @@ pub(crate) struct GcArgs {
 
 pub(crate) fn run(smartvm: &SmartVm, args: &GcArgs) -> Result<u8> {
     let all = smartvm.gc(args.dry_run)?;
-    let failed = all.iter().any(|one| matches!(one.finding, Finding::Failed { .. }));
+    let failed = all
+        .iter()
+        .any(|one| matches!(one.finding, Finding::Failed { .. }));
     if output::json() {
         output::value(&all)?;
         return Ok(failed.into());
     }
-    let verb = if args.dry_run { "would give back" } else { "gave back" };
+    let verb = if args.dry_run {
+        "would give back"
+    } else {
+        "gave back"
+    };
     for one in all {
         let id = one.id;
         match one.finding {

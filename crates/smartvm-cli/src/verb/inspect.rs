@@ -18,7 +18,9 @@ pub(crate) fn run(smartvm: &SmartVm, ids: &Ids) -> Result<u8> {
                 }
                 value
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => ended(&smartvm.runtime().records().get(&id)?),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                ended(&smartvm.runtime().records().get(&id)?)
+            }
             Err(e) => return Err(e),
         });
     }

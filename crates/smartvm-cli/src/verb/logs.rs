@@ -28,13 +28,21 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &LogsArgs) -> Result<u8> {
         Ok(vm) => vm,
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let ended = smartvm.runtime().records().get(&id)?;
-            let text = if args.vmm { ended.vmm_log } else { ended.console };
+            let text = if args.vmm {
+                ended.vmm_log
+            } else {
+                ended.console
+            };
             output::bytes(text.as_bytes())?;
             return Ok(0);
         }
         Err(e) => return Err(e),
     };
-    let name = if args.vmm { file::VMM_LOG } else { file::CONSOLE };
+    let name = if args.vmm {
+        file::VMM_LOG
+    } else {
+        file::CONSOLE
+    };
     let path = vm.run_dir().file(name);
     if !args.follow {
         output::bytes(&ring::tail(&path, usize::MAX)?)?;

@@ -47,7 +47,10 @@ pub(crate) struct Ids {
 impl Ids {
     /// The ids in full.
     pub(crate) fn resolve(&self, smartvm: &SmartVm) -> Result<Vec<VmId>> {
-        self.ids.iter().map(|id| smartvm.runtime().resolve(id)).collect()
+        self.ids
+            .iter()
+            .map(|id| smartvm.runtime().resolve(id))
+            .collect()
     }
 }
 

@@ -28,7 +28,9 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     };
     let found = Binary::find(&options).ok();
     if found.is_none() {
-        output::note(format_args!("no Firecracker was found: planning for {ASSUMED}"));
+        output::note(format_args!(
+            "no Firecracker was found: planning for {ASSUMED}"
+        ));
     }
     let (firecracker, version) = match &found {
         Some(binary) => (binary.path(), binary.version()),
@@ -46,6 +48,10 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         base: &base,
     };
     let plan = plan::plan(&valid, &context)?;
-    if output::json() { output::value(&plan)? } else { output::line(&plan)? }
+    if output::json() {
+        output::value(&plan)?
+    } else {
+        output::line(&plan)?
+    }
     Ok(0)
 }

@@ -1,5 +1,6 @@
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets;
 use smartvm::rundir::{Ended, VmState};
 use smartvm::{Result, SmartVm};
 
@@ -47,8 +48,10 @@ pub(crate) fn run(smartvm: &SmartVm, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["ID", "STATE", "VCPUS", "MEMORY", "JAIL", "PID", "CREATED", "NOTE"]);
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "ID", "STATE", "VCPUS", "MEMORY", "JAIL", "PID", "CREATED", "NOTE",
+    ]);
     for row in rows {
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         table.add_row([
@@ -56,7 +59,10 @@ pub(crate) fn run(smartvm: &SmartVm, args: &PsArgs) -> Result<u8> {
             row.state,
             or_dash(row.vcpus.map(|n| n.to_string())),
             or_dash(row.memory_mib.map(|n| format!("{n} MiB"))),
-            or_dash(row.jailed.map(|jailed| if jailed { "yes" } else { "no" }.into())),
+            or_dash(
+                row.jailed
+                    .map(|jailed| if jailed { "yes" } else { "no" }.into()),
+            ),
             or_dash(row.pid.map(|pid| pid.to_string())),
             row.created_at,
             row.note.unwrap_or_default(),

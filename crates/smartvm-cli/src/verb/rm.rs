@@ -25,8 +25,11 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RmArgs) -> Result<u8> {
         };
         let state = vm.state()?.state;
         if !args.force && !matches!(state, State::Created | State::Failed) {
-            return Err(Error::new(ErrorKind::WrongState, format!("removing VM {id}: it is {state}"))
-                .hint(format!("stop it first, or: smartvm rm --force {id}")));
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!("removing VM {id}: it is {state}"),
+            )
+            .hint(format!("stop it first, or: smartvm rm --force {id}")));
         }
         live.push(vm);
     }

@@ -25,7 +25,10 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &StopArgs) -> Result<u8> {
         false => StopMode::Graceful(Duration::from_secs(args.timeout)),
     };
     let ids = args.ids.resolve(smartvm)?;
-    let mut vms = ids.iter().map(|id| smartvm.get(id)).collect::<Result<Vec<_>>>()?;
+    let mut vms = ids
+        .iter()
+        .map(|id| smartvm.get(id))
+        .collect::<Result<Vec<_>>>()?;
     first_failure(stop_all(&mut vms, mode).await)
 }
 

@@ -19,7 +19,9 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &WaitArgs) -> Result<u8> {
     let id = smartvm.runtime().resolve(&args.id)?;
     let ended = match smartvm.get(&id) {
         Ok(vm) => vm.wait(args.timeout.map(Duration::from_secs)).await?,
-        Err(e) if e.kind() == smartvm::ErrorKind::NotFound => smartvm.runtime().records().get(&id)?,
+        Err(e) if e.kind() == smartvm::ErrorKind::NotFound => {
+            smartvm.runtime().records().get(&id)?
+        }
         Err(e) => return Err(e),
     };
     if output::json() {

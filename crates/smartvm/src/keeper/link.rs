@@ -64,9 +64,12 @@ impl Link {
             }),
             None => {
                 let status = child.wait().map_err(failed)?;
-                Err(Error::new(ErrorKind::Host, format!("the keeper ended at once: {status}"))
-                    .at(executable)
-                    .hint("is this executable the smartvm command of the same version?"))
+                Err(Error::new(
+                    ErrorKind::Host,
+                    format!("the keeper ended at once: {status}"),
+                )
+                .at(executable)
+                .hint("is this executable the smartvm command of the same version?"))
             }
         }
     }
@@ -79,13 +82,14 @@ impl Link {
     /// Starts Firecracker as the keeper's child, in the run dir.
     pub(crate) fn spawn_vmm(&mut self, executable: &Path, args: &[String]) -> Result<ProcessId> {
         let max_runtime_s = self.max_runtime_s;
-        let request =
-            Request::SpawnVmm { executable: executable.into(), args: args.into(), max_runtime_s };
+        let request = Request::SpawnVmm {
+            executable: executable.into(),
+            args: args.into(),
+            max_runtime_s,
+        };
         match self.ask(&request)? {
             Reply::Spawned { process } => Ok(process),
-            Reply::Failed { message } => {
-                Err(Error::new(ErrorKind::Host, message).at(executable))
-            }
+            Reply::Failed { message } => Err(Error::new(ErrorKind::Host, message).at(executable)),
             Reply::Detached => Err(out_of_step()),
         }
     }
@@ -100,15 +104,20 @@ impl Link {
 
     /// Tells the keeper to end the VM because its start failed.
     pub(crate) fn abandon(&mut self, why: &Error) -> Result<()> {
-        self.send(&Request::Abandon { why: why.to_string() })
+        self.send(&Request::Abandon {
+            why: why.to_string(),
+        })
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply> {
         self.send(request)?;
         let mut line = String::new();
         let failed = |what: String| {
-            Error::new(ErrorKind::Host, format!("the keeper did not answer: {what}"))
-                .hint("it may have been killed; `smartvm gc` cleans up after it")
+            Error::new(
+                ErrorKind::Host,
+                format!("the keeper did not answer: {what}"),
+            )
+            .hint("it may have been killed; `smartvm gc` cleans up after it")
         };
         let mut bounded = (&mut self.stream).take(MOST_MESSAGE_BYTES as u64);
         match bounded.read_line(&mut line) {
@@ -120,13 +129,17 @@ impl Link {
     }
 
     fn send(&mut self, request: &Request) -> Result<()> {
-        let failed = |what: String| Error::new(ErrorKind::Host, format!("asking the keeper: {what}"));
+        let failed =
+            |what: String| Error::new(ErrorKind::Host, format!("asking the keeper: {what}"));
         let mut line = serde_json::to_vec(request).map_err(|e| failed(e.to_string()))?;
         line.push(b'\n');
         if line.len() > MOST_MESSAGE_BYTES {
             return Err(failed("the request is too long".into()));
         }
-        self.stream.get_mut().write_all(&line).map_err(|e| failed(e.to_string()))
+        self.stream
+            .get_mut()
+            .write_all(&line)
+            .map_err(|e| failed(e.to_string()))
     }
 }
 
@@ -136,17 +149,25 @@ impl Drop for Link {
             && !matches!(child.try_wait(), Ok(Some(_)))
         {
             // The lock is only poisoned by a panic between two of these lines.
-            UNREAPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(child);
+            UNREAPED
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(child);
         }
     }
 }
 
 fn reap() {
-    let mut unreaped = UNREAPED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut unreaped = UNREAPED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
 }
 
 fn out_of_step() -> Error {
-    Error::new(ErrorKind::Corrupt, "the keeper's answer doesn't fit the request")
-        .hint("is the smartvm executable of the same version as this program?")
+    Error::new(
+        ErrorKind::Corrupt,
+        "the keeper's answer doesn't fit the request",
+    )
+    .hint("is the smartvm executable of the same version as this program?")
 }

@@ -32,7 +32,11 @@ const MOST_MESSAGE_BYTES: usize = 256 << 10;
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Request {
     /// Start Firecracker.
-    SpawnVmm { executable: PathBuf, args: Vec<String>, max_runtime_s: Option<u64> },
+    SpawnVmm {
+        executable: PathBuf,
+        args: Vec<String>,
+        max_runtime_s: Option<u64>,
+    },
     /// The VM runs: from now on it doesn't need its owner.
     Detach,
     /// The start failed: end what there is.
@@ -53,15 +57,29 @@ enum Reply {
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf> {
     const NAME: &str = "smartvm";
     if let Some(path) = explicit {
-        return path.canonicalize().map_err(|e| Error::io("finding the keeper", path, e));
+        return path
+            .canonicalize()
+            .map_err(|e| Error::io("finding the keeper", path, e));
     }
     let beside = std::env::current_exe().ok().into_iter().flat_map(|exe| {
-        exe.ancestors().skip(1).take(2).map(|dir| dir.join(NAME)).collect::<Vec<_>>()
+        exe.ancestors()
+            .skip(1)
+            .take(2)
+            .map(|dir| dir.join(NAME))
+            .collect::<Vec<_>>()
     });
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join(NAME)).collect::<Vec<_>>();
-    beside.chain(on_path).find(|candidate| candidate.is_file()).ok_or_else(|| {
-        Error::new(ErrorKind::Host, "the smartvm executable, which keeps VMs, was not found")
+    let on_path = std::env::split_paths(&path)
+        .map(|dir| dir.join(NAME))
+        .collect::<Vec<_>>();
+    beside
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Host,
+                "the smartvm executable, which keeps VMs, was not found",
+            )
             .hint("install it beside this program or on PATH, or name it in the options")
-    })
+        })
 }

@@ -117,7 +117,9 @@ impl Keeper {
 
     /// Waits for the next thing to happen, and handles output and requests on the way.
     fn next(&mut self) -> Result<Noticed> {
-        let timeout = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = self
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()));
         if timeout.is_some_and(|left| left.is_zero()) {
             return Ok(Noticed::End(Reason::LifetimeReached));
         }
@@ -149,34 +151,55 @@ impl Keeper {
                 return Ok(Noticed::VmmEnded);
             }
         }
-        if control_ready { self.listen() } else { Ok(Noticed::Nothing) }
+        if control_ready {
+            self.listen()
+        } else {
+            Ok(Noticed::Nothing)
+        }
     }
 
     /// Reads what the owner says.
     fn listen(&mut self) -> Result<Noticed> {
         let mut buffer = [0; 4096];
         let owner_gone = || Ok(Noticed::End(Reason::OwnerEnded));
-        let Some(control) = &mut self.control else { return Ok(Noticed::Nothing) };
+        let Some(control) = &mut self.control else {
+            return Ok(Noticed::Nothing);
+        };
         match control.read(&mut buffer) {
             Ok(0) => {
                 self.control = None;
-                return if self.detached { Ok(Noticed::Nothing) } else { owner_gone() };
+                return if self.detached {
+                    Ok(Noticed::Nothing)
+                } else {
+                    owner_gone()
+                };
             }
             Ok(length) => self.received.extend_from_slice(&buffer[..length]),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(Noticed::Nothing),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Ok(Noticed::Nothing),
             Err(_) => {
                 self.control = None;
-                return if self.detached { Ok(Noticed::Nothing) } else { owner_gone() };
+                return if self.detached {
+                    Ok(Noticed::Nothing)
+                } else {
+                    owner_gone()
+                };
             }
         }
         if self.received.len() > MOST_MESSAGE_BYTES {
-            return Err(Error::new(ErrorKind::Corrupt, "the owner's message is too long"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "the owner's message is too long",
+            ));
         }
         while let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.received.drain(..=end).collect();
             let request = serde_json::from_slice(&line).map_err(|e| {
-                Error::new(ErrorKind::Corrupt, "the owner's message can't be understood").because(e)
+                Error::new(
+                    ErrorKind::Corrupt,
+                    "the owner's message can't be understood",
+                )
+                .because(e)
             })?;
             if let Some(noticed) = self.handle(request) {
                 return Ok(noticed);
@@ -187,7 +210,11 @@ impl Keeper {
 
     fn handle(&mut self, request: Request) -> Option<Noticed> {
         match request {
-            Request::SpawnVmm { executable, args, max_runtime_s } => {
+            Request::SpawnVmm {
+                executable,
+                args,
+                max_runtime_s,
+            } => {
                 let reply = match Vmm::spawn(&self.run_dir, &executable, &args) {
                     Ok(vmm) => {
                         let process = vmm.process().clone();
@@ -196,7 +223,9 @@ impl Keeper {
                             .and_then(|s| Instant::now().checked_add(Duration::from_secs(s)));
                         Reply::Spawned { process }
                     }
-                    Err(e) => Reply::Failed { message: e.to_string() },
+                    Err(e) => Reply::Failed {
+                        message: e.to_string(),
+                    },
                 };
                 self.reply(&reply);
                 None
@@ -212,11 +241,15 @@ impl Keeper {
 
     /// Answers the owner. If that is gone, the end of its socket tells the next moment.
     fn reply(&mut self, reply: &Reply) {
-        let Some(control) = &mut self.control else { return };
-        let sent = serde_json::to_vec(reply).map_err(std::io::Error::other).and_then(|mut line| {
-            line.push(b'\n');
-            control.write_all(&line)
-        });
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        let sent = serde_json::to_vec(reply)
+            .map_err(std::io::Error::other)
+            .and_then(|mut line| {
+                line.push(b'\n');
+                control.write_all(&line)
+            });
         if let Err(e) = sent {
             tracing::warn!("answering the owner: {e}");
         }

@@ -62,7 +62,11 @@ impl Vmm {
             let path = run_dir.file(name);
             // Opened for both, a FIFO neither blocks nor ever ends.
             let mut options = OpenOptions::new();
-            options.read(true).write(true).open(&path).map_err(|e| Error::io("opening", path, e))
+            options
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(|e| Error::io("opening", path, e))
         };
         let console_in = pipe_at(file::CONSOLE_IN)?;
         let log = pipe_at(file::VMM_LOG_IN)?;
@@ -83,18 +87,32 @@ impl Vmm {
             let message = format!("{} ended at once: {status}", executable.display());
             Err(Error::new(ErrorKind::Host, message))
         };
-        let Some(process) = ProcessId::of(child.id())? else { return ended_at_once(&mut child) };
-        let Some(pidfd) = process.open()? else { return ended_at_once(&mut child) };
+        let Some(process) = ProcessId::of(child.id())? else {
+            return ended_at_once(&mut child);
+        };
+        let Some(pidfd) = process.open()? else {
+            return ended_at_once(&mut child);
+        };
         let drain = |from: OwnedFd, into| -> Result<Drain> {
             rustix::io::ioctl_fionbio(&from, true).map_err(|e| failed(e.into()))?;
-            Ok(Drain { from: from.into(), into, open: true })
+            Ok(Drain {
+                from: from.into(),
+                into,
+                open: true,
+            })
         };
         let drains = vec![
             drain(stdout.into(), CONSOLE)?,
             drain(stderr.into(), VMM_LOG)?,
             drain(log.into(), VMM_LOG)?,
         ];
-        Ok(Self { child, process, pidfd, drains, _console_in: console_in })
+        Ok(Self {
+            child,
+            process,
+            pidfd,
+            drains,
+            _console_in: console_in,
+        })
     }
 
     pub(super) fn process(&self) -> &ProcessId {

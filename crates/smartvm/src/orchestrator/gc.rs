@@ -64,7 +64,10 @@ impl SmartVm {
         for id in self.runtime.ids()? {
             match self.collect(&id, dry_run) {
                 Ok(None) => {}
-                Ok(Some(finding)) => all.push(Collected { id: id.to_string(), finding }),
+                Ok(Some(finding)) => all.push(Collected {
+                    id: id.to_string(),
+                    finding,
+                }),
                 // Ended and cleaned up while we looked.
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => all.push(failed(id.to_string(), [e])),
@@ -112,7 +115,10 @@ fn judge(run_dir: &RunDir) -> Result<Verdict> {
         Ok(state) => state,
         // No state file: its maker died before it wrote one, and nothing was taken then.
         Err(e) if !run_dir.file(crate::rundir::file::STATE).exists() => {
-            return Ok(Verdict::GiveBack(Reason::StartFailed(e.to_string()), e.to_string()));
+            return Ok(Verdict::GiveBack(
+                Reason::StartFailed(e.to_string()),
+                e.to_string(),
+            ));
         }
         Err(e) => return Err(e),
     };
@@ -123,7 +129,11 @@ fn judge(run_dir: &RunDir) -> Result<Verdict> {
     if alive(&state.keeper)? {
         return Ok(Verdict::Leave);
     }
-    let VmState { lifetime, state: stage, .. } = state;
+    let VmState {
+        lifetime,
+        state: stage,
+        ..
+    } = state;
     let owner_alive = state.owner.is_alive()?;
     Ok(match (stage, lifetime) {
         (State::Created, Lifetime::Detached) => Verdict::Leave,
@@ -135,31 +145,45 @@ fn judge(run_dir: &RunDir) -> Result<Verdict> {
             let why = "an earlier cleanup failed".to_owned();
             Verdict::GiveBack(Reason::Unknown, why)
         }
-        _ if !owner_alive => {
-            Verdict::GiveBack(Reason::OwnerEnded, "its owner and its keeper are gone".into())
-        }
+        _ if !owner_alive => Verdict::GiveBack(
+            Reason::OwnerEnded,
+            "its owner and its keeper are gone".into(),
+        ),
         _ => Verdict::GiveBack(Reason::Unknown, "its keeper is gone".into()),
     })
 }
 
 /// Removes a directory whose maker died before the VM had its name: nothing was taken yet.
 fn remove_leftover(path: PathBuf, dry_run: bool) -> Option<Collected> {
-    let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let id = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let lock = std::fs::File::open(path.join(crate::rundir::file::LOCK));
     if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
         return None;
     }
     let why = "its making was interrupted".to_owned();
     if dry_run {
-        return Some(Collected { id, finding: Finding::GivenBack { why } });
+        return Some(Collected {
+            id,
+            finding: Finding::GivenBack { why },
+        });
     }
     Some(match std::fs::remove_dir_all(&path) {
-        Ok(()) => Collected { id, finding: Finding::GivenBack { why } },
+        Ok(()) => Collected {
+            id,
+            finding: Finding::GivenBack { why },
+        },
         Err(e) => failed(id, [Error::io("removing", path, e)]),
     })
 }
 
 fn failed(id: String, failures: impl IntoIterator<Item = Error>) -> Collected {
     let why = failures.into_iter().map(|e| e.to_string()).collect();
-    Collected { id, finding: Finding::Failed { why } }
+    Collected {
+        id,
+        finding: Finding::Failed { why },
+    }
 }

@@ -84,7 +84,9 @@ impl RuntimeDir {
         let taken = || {
             Error::new(ErrorKind::WrongState, format!("there is a VM {id} already"))
                 .at(self.run_dir(id))
-                .hint(format!("use another id, or end that one: smartvm rm --force {id}"))
+                .hint(format!(
+                    "use another id, or end that one: smartvm rm --force {id}"
+                ))
         };
         let path = self.run_dir(id);
         if path.symlink_metadata().is_ok() {
@@ -198,17 +200,28 @@ impl RunDir {
         if owner != me {
             return Err(Error::new(
                 ErrorKind::Host,
-                format!("the run dir {} belongs to user {owner}, not to user {me}", path.display()),
+                format!(
+                    "the run dir {} belongs to user {owner}, not to user {me}",
+                    path.display()
+                ),
             )
             .at(path)
             .hint("act as that user, or use another runtime directory"));
         }
-        Ok(Self { id, path, handle: Arc::new(handle) })
+        Ok(Self {
+            id,
+            path,
+            handle: Arc::new(handle),
+        })
     }
 
     /// The run dir at `path`, whose last component is the VM's id.
     pub fn at(path: &Path) -> Result<Self> {
-        let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+        let id = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .parse()?;
         Self::open(path.to_owned(), id)
     }
 
@@ -247,9 +260,12 @@ impl RunDir {
     /// The VM's state.
     pub fn state(&self) -> Result<VmState> {
         VmState::read(&self.file(file::STATE))?.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, format!("VM {} has no state file", self.id))
-                .at(self.file(file::STATE))
-                .hint("its making was interrupted: `smartvm gc` removes it")
+            Error::new(
+                ErrorKind::Corrupt,
+                format!("VM {} has no state file", self.id),
+            )
+            .at(self.file(file::STATE))
+            .hint("its making was interrupted: `smartvm gc` removes it")
         })
     }
 

@@ -56,8 +56,14 @@ impl State {
             return Ok(());
         }
         let names: Vec<_> = allowed.iter().map(Self::to_string).collect();
-        Err(Error::new(ErrorKind::WrongState, format!("{doing} VM {vm}: it is {self}"))
-            .hint(format!("this can be done to a VM that is {}", names.join(" or "))))
+        Err(Error::new(
+            ErrorKind::WrongState,
+            format!("{doing} VM {vm}: it is {self}"),
+        )
+        .hint(format!(
+            "this can be done to a VM that is {}",
+            names.join(" or ")
+        )))
     }
 }
 

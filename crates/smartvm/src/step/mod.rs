@@ -100,17 +100,29 @@ impl Step {
     pub fn apply(&self, hands: &mut Hands<'_>) -> Result<Outcome> {
         match self {
             Self::MakeDir { path } => file::make_dir(path)?,
-            Self::ClaimDir { path, vm, runtime_dir } => file::claim_dir(path, vm, runtime_dir)?,
+            Self::ClaimDir {
+                path,
+                vm,
+                runtime_dir,
+            } => file::claim_dir(path, vm, runtime_dir)?,
             Self::Link { path, target } => file::link(path, target)?,
             Self::MakeFifo { path } => file::make_fifo(path)?,
             Self::EnsureFile { path } => file::ensure_file(path)?,
-            Self::StageDrive { drive_id, source, target } => {
+            Self::StageDrive {
+                drive_id,
+                source,
+                target,
+            } => {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
             Self::ReserveSocket { path } => file::reserve_socket(path)?,
-            Self::SpawnVmm { executable, args, .. } => {
+            Self::SpawnVmm {
+                executable, args, ..
+            } => {
                 let process = hands.keeper.spawn_vmm(executable, args)?;
-                return Ok(Outcome { process: Some(process) });
+                return Ok(Outcome {
+                    process: Some(process),
+                });
             }
         }
         Ok(Outcome::default())
@@ -120,12 +132,20 @@ impl Step {
     pub fn undo(&self, outcome: Option<&Outcome>) -> Result<()> {
         match self {
             Self::MakeDir { path } => file::remove_dir(path),
-            Self::ClaimDir { path, vm, runtime_dir } => file::give_back_dir(path, vm, runtime_dir),
+            Self::ClaimDir {
+                path,
+                vm,
+                runtime_dir,
+            } => file::give_back_dir(path, vm, runtime_dir),
             Self::Link { path, .. } | Self::MakeFifo { path } => file::remove(path),
             Self::StageDrive { target, .. } => file::remove(target),
             Self::EnsureFile { .. } => Ok(()),
             Self::ReserveSocket { path } => file::remove_socket(path),
-            Self::SpawnVmm { executable, directory, .. } => {
+            Self::SpawnVmm {
+                executable,
+                directory,
+                ..
+            } => {
                 let known = outcome.and_then(|outcome| outcome.process.as_ref());
                 process::end(known, executable, directory)
             }
@@ -157,7 +177,11 @@ impl fmt::Display for Step {
             }
             Self::MakeFifo { path } => write!(out, "make pipe {}", path.display()),
             Self::EnsureFile { path } => write!(out, "make {} where missing", path.display()),
-            Self::StageDrive { drive_id, source, target } => {
+            Self::StageDrive {
+                drive_id,
+                source,
+                target,
+            } => {
                 write!(
                     out,
                     "copy drive {drive_id} from {} to {}",
@@ -166,7 +190,11 @@ impl fmt::Display for Step {
                 )
             }
             Self::ReserveSocket { path } => write!(out, "reserve socket {}", path.display()),
-            Self::SpawnVmm { executable, args, directory } => {
+            Self::SpawnVmm {
+                executable,
+                args,
+                directory,
+            } => {
                 let (program, place) = (executable.display(), directory.display());
                 write!(out, "start {program} {} in {place}", args.join(" "))
             }

@@ -22,14 +22,19 @@ pub(super) fn end(known: Option<&ProcessId>, executable: &Path, directory: &Path
 }
 
 fn kill(process: &ProcessId) -> Result<()> {
-    let Some(pidfd) = process.open()? else { return Ok(()) };
+    let Some(pidfd) = process.open()? else {
+        return Ok(());
+    };
     pidfd.signal(Signal::KILL)?;
     if pidfd.wait(PATIENCE)? {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Timeout,
-        format!("Firecracker (pid {}) was killed and is not dead after {PATIENCE:?}", process.pid),
+        format!(
+            "Firecracker (pid {}) was killed and is not dead after {PATIENCE:?}",
+            process.pid
+        ),
     )
     .hint("it may wait for a device that doesn't answer; `smartvm gc` tries again"))
 }
@@ -37,11 +42,13 @@ fn kill(process: &ProcessId) -> Result<()> {
 /// The processes with this executable whose working directory is this one.
 pub(crate) fn find(executable: &Path, directory: &Path) -> Result<Vec<ProcessId>> {
     let mut found = Vec::new();
-    let entries =
-        std::fs::read_dir("/proc").map_err(|e| Error::io("looking for processes in", "/proc", e))?;
+    let entries = std::fs::read_dir("/proc")
+        .map_err(|e| Error::io("looking for processes in", "/proc", e))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let proc = entry.path();
         let works_there = std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == directory);
         // Between fork and exec the executable is still the keeper's.

@@ -63,13 +63,11 @@ pub fn copy_sparse(
     copy_open(&input, &output, cancelled)
         .map_err(|failure| match failure {
             Failure::Io(cause) => {
-                let error = Error::io(
-                    &format!("copying {} to", source.display()),
-                    target,
-                    cause,
-                );
+                let error = Error::io(&format!("copying {} to", source.display()), target, cause);
                 match error.kind() {
-                    ErrorKind::Host => error.hint("free some space there, or choose another staging directory"),
+                    ErrorKind::Host => {
+                        error.hint("free some space there, or choose another staging directory")
+                    }
                     _ => error,
                 }
             }
@@ -197,13 +195,19 @@ fn copy_range(
     if *in_kernel {
         let (mut from, mut to) = (at, at);
         // STRIDE fits any usize.
-        match copy_file_range(input, Some(&mut from), output, Some(&mut to), length as usize) {
+        match copy_file_range(
+            input,
+            Some(&mut from),
+            output,
+            Some(&mut to),
+            length as usize,
+        ) {
             Ok(0) => return Err(shrank()),
             Ok(copied) => return Ok(copied as u64),
             Err(Errno::INTR) => return Ok(0),
-            Err(
-                Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM,
-            ) => *in_kernel = false,
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                *in_kernel = false
+            }
             Err(cause) => return Err(cause.into()),
         }
     }

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        let told = [0, 10_239, 10_240, 1 << 20, 3_435_973_837, u64::MAX].map(|n| Size(n).to_string());
+        let told =
+            [0, 10_239, 10_240, 1 << 20, 3_435_973_837, u64::MAX].map(|n| Size(n).to_string());
         let expected = [
             "0 bytes",
             "10239 bytes",
@@ -91,7 +92,11 @@ mod tests {
         require_free(dir.path(), 1, "a test").unwrap();
         let error = require_free(dir.path(), u64::MAX, "a test").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Host);
-        assert!(error.to_string().contains("a test needs 16777215.9 TiB in "));
+        assert!(
+            error
+                .to_string()
+                .contains("a test needs 16777215.9 TiB in ")
+        );
         assert!(error.way_out().is_some());
     }
 }

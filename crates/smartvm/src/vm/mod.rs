@@ -49,11 +49,21 @@ pub struct MicroVm {
 
 impl MicroVm {
     pub(crate) fn created(run_dir: RunDir, keeper_executable: PathBuf, plan: Plan) -> Self {
-        Self { run_dir, keeper_executable, plan: Some(plan), link: None }
+        Self {
+            run_dir,
+            keeper_executable,
+            plan: Some(plan),
+            link: None,
+        }
     }
 
     pub(crate) fn existing(run_dir: RunDir, keeper_executable: PathBuf) -> Self {
-        Self { run_dir, keeper_executable, plan: None, link: None }
+        Self {
+            run_dir,
+            keeper_executable,
+            plan: None,
+            link: None,
+        }
     }
 
     /// Its id.
@@ -91,7 +101,10 @@ impl MicroVm {
             None => {
                 return Err(Error::new(
                     ErrorKind::Guest,
-                    format!("VM {} has no vsock device, so no agent can be reached", self.id()),
+                    format!(
+                        "VM {} has no vsock device, so no agent can be reached",
+                        self.id()
+                    ),
                 ));
             }
         };
@@ -103,23 +116,31 @@ impl MicroVm {
     fn socket_path(&self, path: PathBuf, name: &str) -> PathBuf {
         const LONGEST: usize = 107;
         let ours = path == self.run_dir.file(name);
-        if ours && path.as_os_str().len() > LONGEST { self.run_dir.short_path(name) } else { path }
+        if ours && path.as_os_str().len() > LONGEST {
+            self.run_dir.short_path(name)
+        } else {
+            path
+        }
     }
 
     /// Stops its guest's processors. Pausing a paused VM does nothing.
     pub async fn pause(&self) -> Result<()> {
-        self.switch("pausing", State::Running, State::Paused, "Paused").await
+        self.switch("pausing", State::Running, State::Paused, "Paused")
+            .await
     }
 
     /// Lets its guest go on. Resuming a running VM does nothing.
     pub async fn resume(&self) -> Result<()> {
-        self.switch("resuming", State::Paused, State::Running, "Resumed").await
+        self.switch("resuming", State::Paused, State::Running, "Resumed")
+            .await
     }
 
     async fn switch(&self, doing: &str, from: State, to: State, wire: &str) -> Result<()> {
         let _lock = self.lock(LOCK_PATIENCE).await?;
         let mut state = self.state()?;
-        state.state.require(&[from, to], doing, self.id().as_str())?;
+        state
+            .state
+            .require(&[from, to], doing, self.id().as_str())?;
         let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
         self.client().send(&request).await?;
         state.state = to;
@@ -158,7 +179,10 @@ impl MicroVm {
             }
             return Err(Error::new(
                 ErrorKind::WrongState,
-                format!("the keeper of VM {} is gone without having cleaned up", self.id()),
+                format!(
+                    "the keeper of VM {} is gone without having cleaned up",
+                    self.id()
+                ),
             )
             .hint("`smartvm gc` does its work"));
         }
@@ -192,13 +216,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Waits for the end of any process; `false` if it still runs after `patience`.
-pub(crate) async fn process_ended(
-    process: &ProcessId,
-    patience: Option<Duration>,
-) -> Result<bool> {
-    let Some(pidfd) = process.open()? else { return Ok(true) };
+pub(crate) async fn process_ended(process: &ProcessId, patience: Option<Duration>) -> Result<bool> {
+    let Some(pidfd) = process.open()? else {
+        return Ok(true);
+    };
     let failed = |e: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("waiting for process {}", process.pid)).because(e)
+        Error::new(
+            ErrorKind::Io,
+            format!("waiting for process {}", process.pid),
+        )
+        .because(e)
     };
     let pidfd = OwnedFd::from(pidfd);
     // SAFETY: the descriptor is owned by what it is moved into, and never replaced there.

@@ -34,7 +34,7 @@ const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 pub enum Event<'a> {
     /// The keeper runs.
     KeeperStarted,
-    /// A step's intent is about to be recorded, then it is done.
+    /// A step's intent is recorded, its effect is about to be made.
     StepBegins {
         /// From 0.
         number: usize,
@@ -42,6 +42,11 @@ pub enum Event<'a> {
         total: usize,
         /// The step.
         step: &'a Step,
+    },
+    /// A step's effect is made, but not recorded yet.
+    StepApplied {
+        /// From 0.
+        number: usize,
     },
     /// A step is done and recorded.
     StepDone {
@@ -86,7 +91,9 @@ impl StartOptions {
 
 impl fmt::Debug for StartOptions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("StartOptions").field("watch", &self.watch.is_some()).finish()
+        out.debug_struct("StartOptions")
+            .field("watch", &self.watch.is_some())
+            .finish()
     }
 }
 
@@ -117,7 +124,10 @@ impl MicroVm {
                 .require(&[State::Created], "starting", self.id().as_str())
                 .err()
                 .unwrap_or_else(|| {
-                    Error::new(ErrorKind::WrongState, format!("VM {} has no plan", self.id()))
+                    Error::new(
+                        ErrorKind::WrongState,
+                        format!("VM {} has no plan", self.id()),
+                    )
                 }));
         };
         let (link, vmm) = self.take_from_host(plan.clone(), options.clone()).await?;
@@ -139,18 +149,16 @@ impl MicroVm {
     }
 
     /// The part that works on files and processes.
-    async fn take_from_host(
-        &self,
-        plan: Plan,
-        options: StartOptions,
-    ) -> Result<(Link, ProcessId)> {
+    async fn take_from_host(&self, plan: Plan, options: StartOptions) -> Result<(Link, ProcessId)> {
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
         blocking(move || {
             let lock = run_dir.lock(LOCK_PATIENCE)?;
             let mut state = run_dir.state()?;
-            state.state.require(&[State::Created], "starting", run_dir.id().as_str())?;
+            state
+                .state
+                .require(&[State::Created], "starting", run_dir.id().as_str())?;
             state.state = State::Starting;
             state.owner = ProcessId::myself()?;
             let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
@@ -185,16 +193,23 @@ impl MicroVm {
         let mut client = self.client();
         client.wait_ready(READY_PATIENCE).await?;
         for request in &plan.requests {
-            options.tell(&Event::Configuring { path: request.path() })?;
+            options.tell(&Event::Configuring {
+                path: request.path(),
+            })?;
             client.send(request).await?;
         }
-        let start =
-            Request::new(Method::Put, "/actions", &json!({ "action_type": "InstanceStart" }))?;
+        let start = Request::new(
+            Method::Put,
+            "/actions",
+            &json!({ "action_type": "InstanceStart" }),
+        )?;
         options.tell(&Event::Configuring { path: start.path() })?;
         client.send_within(&start, BOOT_PATIENCE).await?;
         let lock = self.lock(LOCK_PATIENCE).await?;
         let mut state = self.state()?;
-        state.state.require(&[State::Starting], "starting", self.id().as_str())?;
+        state
+            .state
+            .require(&[State::Starting], "starting", self.id().as_str())?;
         state.state = State::Running;
         self.run_dir.write_state(&state)?;
         drop(lock);
@@ -211,7 +226,9 @@ impl MicroVm {
 
     /// After a failed start: has everything given back, and tells what failed.
     async fn give_up(&mut self, failure: Error) -> Error {
-        let Some(link) = self.link.take() else { return failure };
+        let Some(link) = self.link.take() else {
+            return failure;
+        };
         let run_dir = self.run_dir.clone();
         let given_up = blocking(move || Err::<(), _>(abandon(&run_dir, link, failure))).await;
         match given_up {
@@ -235,12 +252,20 @@ fn do_steps(
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
-        options.tell(&Event::StepBegins { number, total, step })?;
         let mut hands = Hands { keeper: link, cancelled: &|| stop.load(Ordering::Relaxed) };
-        ledger.run(step, |step| step.apply(&mut hands))?;
+        ledger.run(step, |step| {
+            options.tell(&Event::StepBegins { number, total, step })?;
+            let outcome = step.apply(&mut hands)?;
+            options.tell(&Event::StepApplied { number })?;
+            Ok(outcome)
+        })?;
         options.tell(&Event::StepDone { number })?;
     }
-    let vmm = ledger.entries().iter().rev().find_map(|entry| entry.outcome.as_ref()?.process.clone());
+    let vmm = ledger
+        .entries()
+        .iter()
+        .rev()
+        .find_map(|entry| entry.outcome.as_ref()?.process.clone());
     vmm.ok_or_else(|| Error::new(ErrorKind::Vmm, "the plan starts no Firecracker"))
 }
 
@@ -270,12 +295,17 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
             .lock(LOCK_PATIENCE)
             .and_then(|lock| teardown::tear_down(run_dir, &lock, why, None))
     } else {
-        run_dir.runtime_dir().and_then(|dir| dir.records().get(run_dir.id()))
+        run_dir
+            .runtime_dir()
+            .and_then(|dir| dir.records().get(run_dir.id()))
     };
     match record {
         Ok(record) => {
-            let cleanup: Vec<_> =
-                record.cleanup.iter().map(|text| Error::new(ErrorKind::Io, text)).collect();
+            let cleanup: Vec<_> = record
+                .cleanup
+                .iter()
+                .map(|text| Error::new(ErrorKind::Io, text))
+                .collect();
             let failure = match &record.reason {
                 // What the caller saw is only that the connection broke; the record knows why.
                 Reason::VmmError | Reason::KilledFromOutside | Reason::GuestReset => {

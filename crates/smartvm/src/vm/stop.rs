@@ -17,7 +17,7 @@ use crate::spec::Arch;
 use crate::teardown::{self, StopRequest};
 
 /// How long the agent may take to answer that it shuts down.
-const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long giving everything back may take after Firecracker is dead.
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -37,9 +37,11 @@ impl MicroVm {
     pub async fn stop(&mut self, mode: StopMode) -> Result<Ended> {
         match self.ask_to_end(mode).await? {
             Asked::Ended(ended) => Ok(*ended),
-            Asked::Waiting { vmm, keeper, deadline } => {
-                self.see_it_end(vmm, keeper, deadline).await
-            }
+            Asked::Waiting {
+                vmm,
+                keeper,
+                deadline,
+            } => self.see_it_end(vmm, keeper, deadline).await,
         }
     }
 
@@ -49,9 +51,8 @@ impl MicroVm {
         let mut state = self.state()?;
         if state.state == State::Created {
             let run_dir = self.run_dir.clone();
-            let torn_down = blocking(move || {
-                teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
-            });
+            let torn_down =
+                blocking(move || teardown::tear_down(&run_dir, &lock, Reason::Stopped, None));
             return Ok(Asked::Ended(Box::new(torn_down.await?)));
         }
         StopRequest::write(&self.run_dir)?;
@@ -69,7 +70,11 @@ impl MicroVm {
         } else if let Some(vmm) = &state.vmm {
             kill(vmm)?;
         }
-        Ok(Asked::Waiting { vmm: state.vmm, keeper: state.keeper, deadline })
+        Ok(Asked::Waiting {
+            vmm: state.vmm,
+            keeper: state.keeper,
+            deadline,
+        })
     }
 
     /// Asks the guest to shut down: through its agent, else by Ctrl-Alt-Del.
@@ -78,15 +83,15 @@ impl MicroVm {
             let request = Request::new(Method::Patch, "/vm", &json!({ "state": "Resumed" }))?;
             self.client().send(&request).await?;
         }
-        let by_agent = async {
-            self.agent()?.with_patience(AGENT_PATIENCE).shutdown().await
-        };
+        let by_agent = async { self.agent()?.with_patience(AGENT_PATIENCE).shutdown().await };
         match by_agent.await {
             Ok(()) => Ok(()),
             Err(agent) if Arch::host() == Some(Arch::X86_64) => {
                 tracing::debug!(vm = %self.id(), "no agent to ask ({agent}): Ctrl-Alt-Del");
                 let body = json!({ "action_type": "SendCtrlAltDel" });
-                self.client().send(&Request::new(Method::Put, "/actions", &body)?).await
+                self.client()
+                    .send(&Request::new(Method::Put, "/actions", &body)?)
+                    .await
             }
             Err(agent) => Err(agent),
         }
@@ -137,7 +142,11 @@ impl MicroVm {
 
 enum Asked {
     Ended(Box<Ended>),
-    Waiting { vmm: Option<ProcessId>, keeper: Option<ProcessId>, deadline: Instant },
+    Waiting {
+        vmm: Option<ProcessId>,
+        keeper: Option<ProcessId>,
+        deadline: Instant,
+    },
 }
 
 /// Ends many VMs: all are signalled before any is waited for. One result for each.
@@ -150,9 +159,11 @@ pub async fn stop_all(vms: &mut [MicroVm], mode: StopMode) -> Vec<Result<Ended>>
     for (vm, asked) in vms.iter_mut().zip(asked) {
         results.push(match asked {
             Ok(Asked::Ended(ended)) => Ok(*ended),
-            Ok(Asked::Waiting { vmm, keeper, deadline }) => {
-                vm.see_it_end(vmm, keeper, deadline).await
-            }
+            Ok(Asked::Waiting {
+                vmm,
+                keeper,
+                deadline,
+            }) => vm.see_it_end(vmm, keeper, deadline).await,
             Err(e) => Err(e),
         });
     }

@@ -32,7 +32,10 @@ fn a_copy_has_the_same_bytes_and_keeps_the_holes() {
     assert_eq!(outcome.size_bytes, 96 << 20);
     assert!(fs::read(&source).unwrap() == fs::read(&target).unwrap());
     assert!(allocated_bytes(&target).unwrap() < 1 << 20);
-    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(
+        fs::metadata(&target).unwrap().permissions().mode() & 0o7777,
+        0o600
+    );
 }
 
 #[test]
@@ -47,7 +50,10 @@ fn reading_and_writing_does_the_same_where_the_kernel_does_not_copy() {
     while at < 3 << 20 {
         at += copy_range(&input, &output, at, (3 << 20) - at, &mut false).unwrap();
     }
-    assert!(fs::read(dir.path().join("source")).unwrap() == fs::read(dir.path().join("target")).unwrap());
+    assert!(
+        fs::read(dir.path().join("source")).unwrap()
+            == fs::read(dir.path().join("target")).unwrap()
+    );
 }
 
 #[test]
