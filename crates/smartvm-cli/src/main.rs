@@ -1,8 +1,11 @@
 //! The smartvm command: run and look after Firecracker microVMs.
 
 mod cli;
+mod guest_command;
+mod image_spec;
 mod output;
 mod settings;
+mod terminal;
 mod verb;
 
 use std::path::Path;

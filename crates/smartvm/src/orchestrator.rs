@@ -9,7 +9,7 @@ pub use gc::{Collected, Finding};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
-use crate::host;
+use crate::host::{self, HostFacts};
 use crate::keeper;
 use crate::name::VmId;
 use crate::plan::{self, Plan};
@@ -108,10 +108,10 @@ impl SmartVm {
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         let plan = self.plan_valid(&valid)?;
-        let context = host::CheckContext::for_options(&self.options, self.parts.assume_kvm);
+        let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         blocking(move || {
-            host::check(&plan.spec, &context)?;
+            host::check(&valid, &HostFacts::gather(&[]), &context)?;
             let (run_dir, lock) = runtime.create(&plan.id)?;
             let lifetime = plan.spec.lifetime.unwrap_or_default();
             let made = ProcessId::myself().and_then(|owner| {
@@ -134,6 +134,22 @@ impl SmartVm {
             }
         })
         .await
+    }
+
+    /// Checks a valid spec against this host: files, TAP devices, KVM, space.
+    pub fn check(&self, spec: &ValidSpec) -> Result<()> {
+        Ok(host::check(
+            spec,
+            &HostFacts::gather(&[]),
+            &self.check_context(),
+        )?)
+    }
+
+    fn check_context(&self) -> host::CheckContext {
+        let mut context = host::CheckContext::default();
+        context.assume_kvm = self.parts.assume_kvm;
+        context.runtime = self.options.runtime_options();
+        context
     }
 
     /// A handle of a VM that was made before, by this process or another.

@@ -1,5 +1,6 @@
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets;
 use smartvm::rundir::{Ended, VmState};
 use smartvm::{Result, SmartVm};
 
@@ -47,7 +48,7 @@ pub(crate) fn run(smartvm: &SmartVm, args: &PsArgs) -> Result<u8> {
         return Ok(0);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
         "ID", "STATE", "VCPUS", "MEMORY", "JAIL", "PID", "CREATED", "NOTE",
     ]);

@@ -1,1 +1,225 @@
+use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::Args;
+use smartvm::spec::{Lifetime, MicroVmSpec};
+use smartvm::vm::{StartOptions, StopMode};
+use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::console;
+use crate::cli::HostArgs;
+use crate::guest_command::{self, CommandArgs};
+use crate::{image_spec, output};
+
+/// How long a guest may take from its start until its agent answers.
+const BOOT_PATIENCE: Duration = Duration::from_secs(180);
+/// How long a guest with drives that outlive it may take to shut down.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The spec: JSON, TOML or YAML
+    #[arg(short, long, value_name = "SPEC", conflicts_with = "image")]
+    file: Option<PathBuf>,
+    /// The image: a name, or a path if it contains `/`
+    #[arg(long, required_unless_present = "file")]
+    image: Option<String>,
+    /// The VM's id [default: a random one]
+    #[arg(long)]
+    id: Option<String>,
+    /// Virtual processors [default for an image: 1]
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u8>,
+    /// Memory in MiB [default for an image: 256]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
+    /// Label it
+    #[arg(long, value_name = "K=V")]
+    label: Vec<String>,
+    /// End it after so many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+    /// Print its id and let it live on
+    #[arg(short, long, conflicts_with = "command")]
+    detach: bool,
+    #[command(flatten)]
+    how: CommandArgs,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// The command and its arguments; without one, the console is attached
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
+    let spec = args.spec(smartvm)?;
+    let mode = match keeps_drives(&spec, smartvm) {
+        true => StopMode::Graceful(SHUTDOWN_PATIENCE),
+        false => StopMode::Kill,
+    };
+    let mut interrupted = Interrupted::listen()?;
+    let mut vm = tokio::select! {
+        created = smartvm.create(&spec) => created?,
+        status = interrupted.status() => return Ok(status),
+    };
+    let options = StartOptions::default();
+    let started = tokio::select! {
+        started = vm.start_and_let_go(&options) => started.map(|()| None),
+        status = interrupted.status() => Ok(Some(status)),
+    };
+    if args.detach {
+        if let Some(status) = started? {
+            return end(vm, StopMode::Kill, Ok(status)).await;
+        }
+        output::line(vm.id())?;
+        return Ok(0);
+    }
+    let status = match started? {
+        Some(status) => Ok(status),
+        None => {
+            let deadline = args.timeout.map(Duration::from_secs);
+            tokio::select! {
+                status = args.work(&vm) => status,
+                status = interrupted.status() => Ok(status),
+                () = passed(deadline) => Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("VM {} was ended after {deadline:?}", vm.id()),
+                )),
+            }
+        }
+    };
+    end(vm, mode, status).await
+}
+
+/// Ends the VM, and adds what could not be given back to what there is to tell.
+async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> {
+    let ended = match vm.stop(mode).await {
+        Ok(ended) => ended.cleanup_failure().map_or(Ok(()), Err),
+        // It has ended by itself, and its keeper cleaned up.
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    };
+    match (status, ended) {
+        (status, Ok(())) => status,
+        (Ok(_), Err(e)) => Err(e),
+        (Err(first), Err(e)) => Err(first.with_cleanup([e])),
+    }
+}
+
+impl RunArgs {
+    fn spec(&self, smartvm: &SmartVm) -> Result<MicroVmSpec> {
+        let mut spec = match (&self.file, &self.image) {
+            (Some(file), _) => smartvm::spec::load_file(file)?,
+            (None, Some(image)) => image_spec::from_image(smartvm.options(), image)?,
+            (None, None) => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "neither --file nor --image is given",
+                ));
+            }
+        };
+        if let Some(id) = &self.id {
+            spec.id = Some(id.clone());
+        }
+        if let Some(vcpus) = self.vcpus {
+            spec.machine_config.vcpu_count = vcpus;
+        }
+        if let Some(memory) = self.memory {
+            spec.machine_config.mem_size_mib = memory;
+        }
+        for label in &self.label {
+            let (key, value) = label.split_once('=').ok_or_else(|| {
+                Error::new(ErrorKind::Invalid, format!("--label {label:?} is not K=V"))
+            })?;
+            spec.labels.insert(key.to_owned(), value.to_owned());
+        }
+        spec.lifetime = Some(if self.detach {
+            Lifetime::Detached
+        } else {
+            Lifetime::Owner
+        });
+        if self.timeout.is_some() && (self.detach || self.command.is_empty()) {
+            spec.max_runtime_s = self.timeout;
+        }
+        if !self.command.is_empty() {
+            image_spec::keep_agent_as_init(&mut spec);
+        }
+        Ok(spec)
+    }
+
+    /// What the VM is there for: the command, or the console.
+    async fn work(&self, vm: &MicroVm) -> Result<u8> {
+        if self.command.is_empty() {
+            console::attach(vm).await?;
+            return Ok(0);
+        }
+        let agent = vm.agent()?;
+        while_it_lives(vm, async {
+            agent.wait_ready(BOOT_PATIENCE).await?;
+            guest_command::run(&agent, &self.how, &self.command).await
+        })
+        .await
+    }
+}
+
+/// The work in a guest, as long as its VM lives: when that ends first, the error tells why.
+pub(super) async fn while_it_lives(
+    vm: &MicroVm,
+    work: impl Future<Output = Result<u8>>,
+) -> Result<u8> {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => match done {
+            // A broken connection may be the first sign of a VM that is ending.
+            Err(e) if e.kind() == ErrorKind::Guest && vm.state().is_err() => {
+                Err(vm.wait(None).await?.to_error())
+            }
+            done => done,
+        },
+        ended = vm.wait(None) => Err(ended?.to_error()),
+    }
+}
+
+/// Whether the guest writes to drives that outlive the VM.
+fn keeps_drives(spec: &MicroVmSpec, smartvm: &SmartVm) -> bool {
+    let options = smartvm.options().runtime_options();
+    spec.drives
+        .iter()
+        .any(|drive| !drive.read_only() && !drive.staged(&options))
+}
+
+async fn passed(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Interrupted {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupted {
+    fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|e| Error::new(ErrorKind::Host, "listening for signals").because(e))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for one; returns the exit status that it makes.
+    async fn status(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+}

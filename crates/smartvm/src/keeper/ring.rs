@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -74,6 +74,73 @@ pub fn tail(path: &Path, most: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a log as it grows, from the beginning of what is kept.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    /// The newer part as it was opened, which may have become the older one since.
+    newer: Option<File>,
+    begun: bool,
+}
+
+impl Follower {
+    /// A follower of the log at `path`, which may not be there yet.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            newer: None,
+            begun: false,
+        }
+    }
+
+    /// What was added since the last call. Nothing is lost, unless the log is written faster
+    /// than it is read by more than half its bound.
+    pub fn read(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let failed = |path: &Path, e| Error::io("reading", path, e);
+        if !self.begun {
+            let older = older(&self.path);
+            if let Some(mut file) = open(&older)? {
+                file.read_to_end(&mut bytes)
+                    .map_err(|e| failed(&older, e))?;
+            }
+        }
+        if let Some(file) = &mut self.newer {
+            file.read_to_end(&mut bytes)
+                .map_err(|e| failed(&self.path, e))?;
+        }
+        if self
+            .newer
+            .as_ref()
+            .is_none_or(|file| !same_file(file, &self.path))
+            && let Some(mut file) = open(&self.path)?
+        {
+            file.read_to_end(&mut bytes)
+                .map_err(|e| failed(&self.path, e))?;
+            self.newer = Some(file);
+            self.begun = true;
+        }
+        Ok(bytes)
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("opening", path, e)),
+    }
+}
+
+/// Whether the open file is still the one under this name. A name that is gone counts as the
+/// same: there is nothing newer to open.
+fn same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => true,
+    }
+}
+
 /// The file of the older part.
 pub fn older(path: &Path) -> PathBuf {
     path.with_added_extension("1")
@@ -106,6 +173,25 @@ mod tests {
         assert!(kept.len() >= 50, "{} bytes are kept", kept.len());
         assert!(text.ends_with(&kept));
         assert_eq!(tail(&path, 10).unwrap(), text[990..]);
+    }
+
+    #[test]
+    fn a_follower_sees_every_byte_once_across_turns_of_the_ring() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        let mut follower = Follower::new(&path);
+        assert_eq!(follower.read().unwrap(), b"");
+        let mut ring = Ring::open(&path, 100).unwrap();
+        let (mut written, mut seen) = (Vec::new(), Vec::new());
+        for n in 0..60_u8 {
+            let piece = vec![n; usize::from(n % 17)];
+            ring.write(&piece).unwrap();
+            written.extend(piece);
+            seen.extend(follower.read().unwrap());
+        }
+        std::fs::remove_file(&path).unwrap();
+        seen.extend(follower.read().unwrap());
+        assert_eq!(seen, written);
     }
 
     #[test]

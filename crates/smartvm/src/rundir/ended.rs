@@ -114,6 +114,18 @@ impl Records {
 }
 
 impl Ended {
+    /// What could not be given back, as a failure; `None` if all was.
+    pub fn cleanup_failure(&self) -> Option<Error> {
+        let (first, others) = self.cleanup.split_first()?;
+        let message = format!("VM {} ended, but not all was given back: {first}", self.id);
+        let others = others.iter().map(|text| Error::new(ErrorKind::Io, text));
+        Some(
+            Error::new(ErrorKind::Io, message)
+                .with_cleanup(others)
+                .hint("`smartvm gc` tries again"),
+        )
+    }
+
     /// The failure that this end is, for whoever waited for the VM to run.
     pub fn to_error(&self) -> Error {
         let mut message = format!("VM {} ended: {}", self.id, self.reason);

@@ -34,7 +34,7 @@ const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 pub enum Event<'a> {
     /// The keeper runs.
     KeeperStarted,
-    /// A step's intent is about to be recorded, then it is done.
+    /// A step's intent is recorded, its effect is about to be made.
     StepBegins {
         /// From 0.
         number: usize,
@@ -42,6 +42,11 @@ pub enum Event<'a> {
         total: usize,
         /// The step.
         step: &'a Step,
+    },
+    /// A step's effect is made, but not recorded yet.
+    StepApplied {
+        /// From 0.
+        number: usize,
     },
     /// A step is done and recorded.
     StepDone {
@@ -247,16 +252,13 @@ fn do_steps(
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
-        options.tell(&Event::StepBegins {
-            number,
-            total,
-            step,
+        let mut hands = Hands { keeper: link, cancelled: &|| stop.load(Ordering::Relaxed) };
+        ledger.run(step, |step| {
+            options.tell(&Event::StepBegins { number, total, step })?;
+            let outcome = step.apply(&mut hands)?;
+            options.tell(&Event::StepApplied { number })?;
+            Ok(outcome)
         })?;
-        let mut hands = Hands {
-            keeper: link,
-            cancelled: &|| stop.load(Ordering::Relaxed),
-        };
-        ledger.run(step, |step| step.apply(&mut hands))?;
         options.tell(&Event::StepDone { number })?;
     }
     let vmm = ledger

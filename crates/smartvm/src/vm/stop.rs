@@ -17,7 +17,7 @@ use crate::spec::Arch;
 use crate::teardown::{self, StopRequest};
 
 /// How long the agent may take to answer that it shuts down.
-const AGENT_PATIENCE: Duration = Duration::from_secs(3);
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long giving everything back may take after Firecracker is dead.
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 

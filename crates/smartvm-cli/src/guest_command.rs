@@ -1,0 +1,80 @@
+//! A command in a guest, with the user's own streams.
+
+use clap::Args;
+use smartvm::agent::{Agent, Command};
+use smartvm::{Error, ErrorKind, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::terminal;
+
+/// How a command runs in a guest.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CommandArgs {
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) env: Vec<String>,
+    /// Its working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Run it as this user: NAME or UID, with :GROUP or :GID
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+}
+
+/// Runs it; returns its status as a shell tells it.
+pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> Result<u8> {
+    let mut command = Command::from_argv(argv).stdin(args.interactive);
+    for pair in &args.env {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("--env {pair:?} is not K=V")))?;
+        command = command.env(name, value);
+    }
+    if let Some(directory) = &args.workdir {
+        command = command.current_dir(directory);
+    }
+    if let Some(user) = &args.user {
+        command = command.user(user);
+    }
+    if args.tty {
+        let (rows, cols) = terminal::size().unwrap_or((24, 80));
+        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".into());
+        command = command.terminal(rows, cols, term);
+    }
+    let session = agent.exec(&command).await?;
+    let _raw = if args.tty && args.interactive {
+        terminal::Raw::enter()?
+    } else {
+        None
+    };
+    let control = session.control();
+    let resized = async {
+        let Ok(mut resizes) = signal(SignalKind::window_change()) else {
+            return std::future::pending::<()>().await;
+        };
+        while resizes.recv().await.is_some() {
+            if let Some((rows, cols)) = terminal::size()
+                && let Err(e) = control.resize(rows, cols).await
+            {
+                tracing::debug!("telling the terminal's size: {e}");
+            }
+        }
+    };
+    let (out, err) = (tokio::io::stdout(), tokio::io::stderr());
+    let ended = async {
+        match args.interactive {
+            true => session.run_with(tokio::io::stdin(), out, err).await,
+            false => session.run_with(tokio::io::empty(), out, err).await,
+        }
+    };
+    tokio::select! {
+        status = ended => Ok(status?.code_for_shell()),
+        () = resized => Ok(0),
+    }
+}

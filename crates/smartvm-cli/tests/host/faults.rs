@@ -1,0 +1,160 @@
+//! Whatever fails or dies, wherever it does: the host is as before.
+
+use std::ops::ControlFlow;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process};
+use smartvm::orchestrator::Finding;
+use smartvm::rundir::RunDir;
+use smartvm::vm::{StartOptions, StopMode, Watch};
+use smartvm::{ErrorKind, SmartVm};
+
+use crate::support::Corner;
+
+/// What a test's owner process is to do, in its environment.
+const CORNER: &str = "SMARTVM_TEST_CORNER";
+const DIE_AT: &str = "SMARTVM_TEST_DIE_AT";
+const WITH_KEEPER: &str = "SMARTVM_TEST_WITH_KEEPER";
+
+fn watch(at: impl Fn(usize) -> ControlFlow<()> + Send + Sync + 'static) -> (Watch, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    (Arc::new(move |_: &_| at(count.fetch_add(1, Ordering::SeqCst))), seen)
+}
+
+/// How many moments the start of the largest plan has, at each of which something may fail.
+async fn moments(smartvm: &SmartVm, corner: &Corner) -> usize {
+    let (watch, seen) = watch(|_| ControlFlow::Continue(()));
+    let mut vm = smartvm.create(&corner.large()).await.unwrap();
+    vm.start(&StartOptions::default().watch(watch)).await.unwrap();
+    vm.stop(StopMode::Kill).await.unwrap();
+    let moments = seen.load(Ordering::SeqCst);
+    assert!(moments > 40, "the largest plan has only {moments} moments");
+    moments
+}
+
+#[tokio::test]
+async fn a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let moments = moments(&smartvm, &corner).await;
+    corner.becomes(&before, "after a whole life");
+    for moment in 0..moments {
+        let (watch, _) = watch(move |now| match now == moment {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        let mut vm = smartvm.create(&corner.large()).await.unwrap();
+        let failure = vm.start(&StartOptions::default().watch(watch)).await.unwrap_err();
+        assert_eq!(failure.kind(), ErrorKind::Cancelled, "moment {moment}: {failure:?}");
+        assert!(failure.cleanup().is_empty(), "moment {moment}: {failure:?}");
+        assert_eq!(corner.picture(), before, "moment {moment}: not all is given back on return");
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_start_at_any_moment_leaves_the_host_as_before() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let moments = moments(&smartvm, &corner).await;
+    for moment in (0..moments).step_by(3) {
+        let reached = Arc::new(tokio::sync::Notify::new());
+        let tell = Arc::clone(&reached);
+        let (watch, _) = watch(move |now| {
+            if now == moment {
+                tell.notify_one();
+            }
+            ControlFlow::Continue(())
+        });
+        let mut vm = smartvm.create(&corner.large()).await.unwrap();
+        let options = StartOptions::default().watch(watch);
+        tokio::select! {
+            biased;
+            () = reached.notified() => {}
+            started = vm.start(&options) => started.unwrap(),
+        }
+        drop(vm);
+        corner.becomes(&before, &format!("dropped at moment {moment}"));
+    }
+}
+
+/// Not a test by itself: the owner process of the tests below, which dies at its moment.
+#[tokio::test]
+async fn owner_process() {
+    let (Some(root), Ok(die_at)) = (std::env::var_os(CORNER), std::env::var(DIE_AT)) else {
+        return;
+    };
+    let die_at: usize = die_at.parse().unwrap();
+    let with_keeper = std::env::var_os(WITH_KEEPER).is_some();
+    let corner = Corner::at(root.into());
+    let run_dir = corner.file("run/large");
+    let (watch, _) = watch(move |now| {
+        if now == die_at {
+            if with_keeper {
+                let keeper = RunDir::at(&run_dir).unwrap().state().unwrap().keeper.unwrap();
+                kill(keeper.pid);
+            }
+            kill(std::process::id());
+        }
+        ControlFlow::Continue(())
+    });
+    let smartvm = corner.smartvm();
+    let mut vm = smartvm.create(&corner.large()).await.unwrap();
+    vm.start(&StartOptions::default().watch(watch)).await.unwrap();
+    panic!("moment {die_at} never came");
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+/// Runs an owner process that is killed at that moment.
+fn die_at(corner: &Corner, moment: usize, with_keeper: bool) {
+    let mut owner = Command::new(std::env::current_exe().unwrap());
+    owner
+        .args(["--exact", "faults::owner_process", "--nocapture"])
+        .env(CORNER, corner.path())
+        .env(DIE_AT, moment.to_string())
+        .stdout(Stdio::null());
+    if with_keeper {
+        owner.env(WITH_KEEPER, "1");
+    }
+    let status = owner.status().unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(status.signal(), Some(9), "moment {moment}: the owner was not killed: {status}");
+}
+
+#[tokio::test]
+async fn when_the_owner_is_killed_at_any_moment_the_keeper_cleans_up_by_itself() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    for moment in 0..moments(&smartvm, &corner).await {
+        die_at(&corner, moment, false);
+        corner.becomes(&before, &format!("owner killed at moment {moment}"));
+    }
+}
+
+#[tokio::test]
+async fn when_owner_and_keeper_are_killed_at_any_moment_gc_finds_and_removes_everything() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    for moment in 0..moments(&smartvm, &corner).await {
+        die_at(&corner, moment, true);
+        let would = smartvm.gc(true).unwrap();
+        assert_eq!(would.len(), 1, "moment {moment}: {would:?}");
+        let done = smartvm.gc(false).unwrap();
+        assert!(
+            matches!(done.as_slice(), [one] if matches!(one.finding, Finding::GivenBack { .. })),
+            "moment {moment}: {done:?}"
+        );
+        corner.becomes(&before, &format!("owner and keeper killed at moment {moment}"));
+        assert_eq!(smartvm.gc(false).unwrap(), []);
+    }
+}

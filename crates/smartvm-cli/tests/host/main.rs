@@ -1,0 +1,8 @@
+//! Host tier: the real Firecracker with the tiny guest. Needs a /dev/kvm that opens, and
+//! Firecracker's path in SMARTVM_TEST_FIRECRACKER; `cargo xtask test` provides both.
+
+mod bad_input;
+mod command_line;
+mod faults;
+mod lifecycle;
+mod support;

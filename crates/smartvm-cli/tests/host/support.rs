@@ -1,0 +1,174 @@
+//! What the host tier's tests share: a private corner of the host, and its picture as outside
+//! tools see it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use smartvm::spec::{
+    BootSource, Drive, Logger, MachineConfig, Metrics, MicroVmSpec, SmartVmOptions, Vsock,
+};
+use smartvm::{Parts, SmartVm};
+use smartvm_emulate::tiny_guest::{self, Ending};
+
+/// The smartvm executable.
+pub(crate) const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
+
+/// The Firecracker that the tests run.
+pub(crate) fn firecracker() -> PathBuf {
+    std::env::var_os("SMARTVM_TEST_FIRECRACKER")
+        .expect("SMARTVM_TEST_FIRECRACKER names Firecracker; run the tests by `cargo xtask test`")
+        .into()
+}
+
+/// A private corner of the host: everything a test makes is in here.
+pub(crate) struct Corner {
+    root: PathBuf,
+    /// Removes it at the end, in the process that made it.
+    _made: Option<tempfile::TempDir>,
+}
+
+impl Corner {
+    pub(crate) fn new() -> Self {
+        let made = tempfile::Builder::new().prefix("smartvm-host-").tempdir().unwrap();
+        let corner = Self { root: made.path().to_owned(), _made: Some(made) };
+        std::fs::write(corner.file("tiny"), tiny_guest::elf(Ending::Halt)).unwrap();
+        std::fs::write(corner.file("tiny-reset"), tiny_guest::elf(Ending::Reset)).unwrap();
+        for dir in ["staging", "sockets", "logs"] {
+            std::fs::create_dir(corner.file(dir)).unwrap();
+        }
+        for drive in ["root.img", "data.img"] {
+            std::fs::write(corner.file(drive), vec![7; 64 << 10]).unwrap();
+        }
+        corner
+    }
+
+    /// The corner that another process made.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root, _made: None }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn options(&self) -> SmartVmOptions {
+        SmartVmOptions::builder()
+            .data_dir(self.file("data"))
+            .runtime_dir(self.file("run"))
+            .firecracker_binary_path(firecracker())
+            .build()
+    }
+
+    pub(crate) fn smartvm(&self) -> SmartVm {
+        let mut parts = Parts::default();
+        parts.keeper = Some(SMARTVM.into());
+        parts.assume_kvm = true;
+        SmartVm::open(self.options(), parts).unwrap()
+    }
+
+    /// The smallest spec: the tiny guest, which halts for ever.
+    pub(crate) fn small(&self) -> MicroVmSpec {
+        MicroVmSpec::builder()
+            .boot_source(BootSource::builder().kernel_image_path(self.file("tiny")).build())
+            .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(128).build())
+            .build()
+    }
+
+    /// The spec with the largest plan that there is: every kind of step is in it.
+    pub(crate) fn large(&self) -> MicroVmSpec {
+        let drive = |id: &str, image: &str| {
+            Drive::builder().drive_id(id).path_on_host(self.file(image)).is_root_device(false)
+        };
+        let boot_source = BootSource::builder()
+            .kernel_image_path(self.file("tiny"))
+            .initrd_path(self.file("data.img"))
+            .build();
+        MicroVmSpec::builder()
+            .id("large")
+            .boot_source(boot_source)
+            .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(128).build())
+            .drives(vec![
+                drive("copied", "root.img").build(),
+                drive("linked", "data.img").is_read_only(true).build(),
+            ])
+            .staging_dir(self.file("staging"))
+            .vsock(Vsock::builder().guest_cid(7).uds_path(self.file("sockets/v.sock")).build())
+            .logger(Logger::builder().log_path(self.file("logs/vmm.log")).build())
+            .metrics(Metrics::builder().metrics_path(self.file("logs/metrics")).build())
+            .build()
+    }
+
+    /// A smartvm command in this corner.
+    pub(crate) fn command(&self) -> assert_cmd::Command {
+        let mut command = assert_cmd::Command::new(SMARTVM);
+        command
+            .env("SMARTVM_DATA_DIR", self.file("data"))
+            .env("SMARTVM_RUNTIME_DIR", self.file("run"))
+            .env("SMARTVM_FIRECRACKER", firecracker())
+            .env_remove("SMARTVM_CONFIG")
+            .timeout(Duration::from_secs(60));
+        command
+    }
+
+    /// A spec as a file for the command line.
+    pub(crate) fn spec_file(&self, spec: &MicroVmSpec) -> PathBuf {
+        let path = self.file("spec.json");
+        std::fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
+        path
+    }
+
+    /// This corner as outside tools see it: files, processes, sockets. What stays of a VM on
+    /// purpose (its record, the user's own log files) is left out.
+    pub(crate) fn picture(&self) -> Vec<String> {
+        let root = self.path().to_str().unwrap();
+        let lines = |program: &str, args: &[&str]| {
+            let out = Command::new(program).args(args).output().unwrap();
+            assert!(out.status.success() || program == "find", "{program}: {out:?}");
+            String::from_utf8(out.stdout).unwrap()
+        };
+        let on_purpose = |line: &str| {
+            let inside = line.strip_prefix(root).unwrap_or(line);
+            ["/run", "/run/.ended", "/logs/"]
+                .iter()
+                .any(|kept| inside == *kept || inside.starts_with("/run/.ended/"))
+                || inside.starts_with("/logs/")
+        };
+        let files = lines("find", &[root]);
+        let processes = lines("ps", &["-eo", "args"]);
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        let mut picture: Vec<String> =
+            files.lines().filter(|line| !on_purpose(line)).map(Into::into).collect();
+        let of_ours = |line: &&str| line.contains(root) && !line.starts_with("find ");
+        picture.extend(processes.lines().filter(of_ours).map(|line| format!("process {line}")));
+        picture.extend(firecrackers_in(root));
+        picture.extend(sockets.lines().filter(of_ours).map(|line| format!("socket {line}")));
+        picture.sort();
+        picture
+    }
+
+    /// Waits until the corner looks as before; fails with the difference if it never does.
+    pub(crate) fn becomes(&self, before: &[String], when: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let now = self.picture();
+            if now == before {
+                return;
+            }
+            let left: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
+            assert!(Instant::now() < deadline, "{when}: this is left: {left:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Firecrackers that work in a run dir below `root`: their command line doesn't name it.
+fn firecrackers_in(root: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let cwds = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+    cwds.filter(|cwd| cwd.starts_with(root)).map(|cwd| format!("works in {}", cwd.display())).collect()
+}
