@@ -47,7 +47,8 @@ impl Qemu<'_> {
         arguments.words(&["-display", "none", "-nic", "none"]);
         arguments.words(&["-machine", "q35"]);
         // A processor that offers SVM; "multi" runs each of them on a thread of its own.
-        arguments.words(&["-cpu", "max", "-accel", "tcg,thread=multi,tb-size=512"]);
+        arguments.words(&["-cpu", "max"]);
+        arguments.words(&["-accel", "tcg,thread=multi,tb-size=1024"]);
         arguments.pair("-smp", self.cpus.to_string());
         arguments.pair("-m", format!("{}M", self.memory_mib));
         arguments.words(&["-chardev", "stdio,id=console,signal=off"]);
