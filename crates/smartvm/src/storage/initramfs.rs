@@ -7,7 +7,6 @@
 //! - `/modules/load`: one absolute path of those a line, in load order
 //! - the directories `/dev /newroot /proc /run /sys /tmp`, and `/dev/console`
 
-mod elf;
 #[cfg(test)]
 mod tests;
 
@@ -30,12 +29,12 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o020_600;
 
-/// Makes an initramfs of the `agent` (a static executable) that loads `modules` in the
-/// order given.
+/// Makes an initramfs of the `agent`, as [`crate::agent::binary::find`] finds it, that loads
+/// `modules` in the order given.
 ///
 /// # Errors
-/// When the agent can't be read or needs a dynamic loader, a module can't be read or
-/// comes twice, or all of it is above 256 MiB.
+/// When the agent or a module can't be read, a module comes twice, or all of it is above
+/// 256 MiB.
 pub fn build(agent: &Path, modules: &[ModuleFile]) -> Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
     for name in ["dev", "modules", "newroot", "proc", "run", "sys", "tmp"] {
@@ -71,22 +70,14 @@ fn read_agent(path: &Path) -> Result<Vec<u8>> {
     File::open(path)
         .and_then(|file| file.take(AGENT_LIMIT + 1).read_to_end(&mut bytes))
         .map_err(|cause| Error::io("reading the guest agent", path, cause))?;
-    let wrong = |what: &str| {
-        Error::new(
-            ErrorKind::Invalid,
-            format!("the guest agent {} {what}", path.display()),
-        )
-        .at(path)
-        .hint("build it with -C target-feature=+crt-static")
-    };
     if bytes.len() as u64 > AGENT_LIMIT {
-        return Err(wrong("is larger than 64 MiB"));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("the guest agent {} is larger than 64 MiB", path.display()),
+        )
+        .at(path));
     }
-    match elf::needs_loader(&bytes) {
-        None => Err(wrong("isn't a 64-bit ELF executable")),
-        Some(true) => Err(wrong("isn't statically linked")),
-        Some(false) => Ok(bytes),
-    }
+    Ok(bytes)
 }
 
 /// One file of the archive. All belong to root and are as old as the epoch.

@@ -1,0 +1,204 @@
+//! The emulated host's kernel: where it is, and the modules that it begins with.
+
+use std::path::{Path, PathBuf};
+
+use smartvm::storage::modules::{ModuleFile, ModuleTree};
+use smartvm::{Error, ErrorKind, Result};
+
+/// What the emulated host can't come up without: its devices and its root file system.
+const NEEDED: [&str; 5] = [
+    "virtio_pci",
+    "virtio_console",
+    "9p",
+    "9pnet_virtio",
+    "overlay",
+];
+
+/// What programs expect to be there: their device nodes only appear with the modules. All
+/// others are loaded by the kernel itself when they are first used.
+const EXPECTED: [&str; 3] = ["kvm-amd", "tun", "loop"];
+
+const HOW: &str = "run `cargo xtask setup` in the smartvm workspace, which fetches one without \
+     installing it, or: apt-get install --no-install-recommends linux-image-amd64";
+
+/// A kernel that can be an emulated host's.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// The image, as the distribution installs it.
+    pub(crate) image: PathBuf,
+    /// All its modules: `.../lib/modules/RELEASE`.
+    pub(crate) tree: PathBuf,
+    pub(crate) release: String,
+    /// The modules to begin with, in load order.
+    pub(crate) modules: Vec<ModuleFile>,
+}
+
+impl Kernel {
+    /// Takes the newest fitting kernel from the first place that has one; from `explicit`
+    /// alone where that is given.
+    pub(crate) fn find(explicit: Option<&Path>) -> Result<Self> {
+        let places = match explicit {
+            Some(place) => vec![place.to_owned()],
+            None => places(|name| std::env::var_os(name).map(PathBuf::from)),
+        };
+        let mut unfit = None;
+        for place in &places {
+            for release in releases(place) {
+                match Self::open(place, &release) {
+                    Ok(kernel) => return Ok(kernel),
+                    Err(error) => unfit = unfit.or(Some(error)),
+                }
+            }
+        }
+        let looked: Vec<String> = places
+            .iter()
+            .map(|place| place.join("boot").display().to_string())
+            .collect();
+        let error = Error::new(
+            ErrorKind::Host,
+            format!(
+                "finding a kernel for the emulated host: none that fits in {}",
+                looked.join(", ")
+            ),
+        )
+        .hint(HOW);
+        Err(match unfit {
+            Some(cause) => error.because(cause),
+            None => error,
+        })
+    }
+
+    fn open(place: &Path, release: &str) -> Result<Self> {
+        let image = place.join("boot").join(format!("vmlinuz-{release}"));
+        // Some distributions let only root read it.
+        std::fs::File::open(&image)
+            .map_err(|cause| Error::io("opening the kernel", &image, cause))?;
+        let tree = place.join("lib/modules").join(release);
+        let modules = ModuleTree::open(&tree)?;
+        let wanted: Vec<&str> = NEEDED.into_iter().chain(EXPECTED).collect();
+        let resolved = modules.resolve(&wanted)?;
+        if !resolved.missing.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Host,
+                format!(
+                    "kernel {release} has no {}: kernels made for clouds leave them out",
+                    resolved.missing.join(", ")
+                ),
+            )
+            .at(image));
+        }
+        Ok(Self {
+            image,
+            tree,
+            release: release.to_owned(),
+            modules: resolved.files,
+        })
+    }
+}
+
+/// Where kernels are looked for, as the environment has it.
+fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let cache = variable("SMARTVM_DEV_CACHE")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("smartvm")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/smartvm")));
+    variable("SMARTVM_EMULATE_KERNEL")
+        .into_iter()
+        .chain(cache.map(|cache| cache.join("kernel-amd64")))
+        .chain([PathBuf::from("/")])
+        .collect()
+}
+
+/// The releases of the kernels in a place, the newest first.
+fn releases(place: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(place.join("boot")) else {
+        return Vec::new();
+    };
+    let mut releases: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()))
+        .collect();
+    releases.sort_by_cached_key(|release| std::cmp::Reverse(numbers(release)));
+    releases
+}
+
+/// The numbers in a release, to compare 6.10 and 6.9 by.
+fn numbers(release: &str) -> Vec<u64> {
+    release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A place with kernels that have the modules given.
+    fn place(kernels: &[(&str, &[&str])]) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("boot")).unwrap();
+        for (release, modules) in kernels {
+            fs::write(temp.path().join(format!("boot/vmlinuz-{release}")), "").unwrap();
+            let tree = temp.path().join("lib/modules").join(release);
+            fs::create_dir_all(&tree).unwrap();
+            let list: String = modules.iter().map(|m| format!("k/{m}.ko:\n")).collect();
+            fs::write(tree.join("modules.dep"), list).unwrap();
+        }
+        temp
+    }
+
+    const ALL: [&str; 8] = [
+        "virtio_pci",
+        "virtio_console",
+        "9p",
+        "9pnet_virtio",
+        "overlay",
+        "kvm-amd",
+        "tun",
+        "loop",
+    ];
+
+    #[test]
+    fn the_newest_kernel_that_has_what_it_takes_is_used() {
+        let place = place(&[
+            ("6.9.1-amd64", &ALL),
+            ("6.10.2-amd64", &ALL),
+            ("6.11.0-cloud-amd64", &ALL[..2]),
+        ]);
+        let kernel = Kernel::find(Some(place.path())).unwrap();
+        assert_eq!(kernel.release, "6.10.2-amd64");
+        assert_eq!(kernel.modules.len(), ALL.len());
+        assert!(kernel.image.ends_with("boot/vmlinuz-6.10.2-amd64"));
+    }
+
+    #[test]
+    fn without_a_fitting_kernel_the_way_out_is_a_command() {
+        let cloud = place(&[("6.1.0-cloud-amd64", &ALL[..2])]);
+        let error = Kernel::find(Some(cloud.path())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Host);
+        assert!(error.to_string().contains("9p"), "{error}");
+        let none = Kernel::find(Some(place(&[]).path())).unwrap_err();
+        assert!(none.way_out().unwrap().contains("apt-get install"));
+    }
+
+    #[test]
+    fn the_callers_choice_comes_before_the_cache_and_that_before_the_system() {
+        let all = |name: &str| Some(PathBuf::from(format!("/{name}")));
+        assert_eq!(
+            places(all),
+            [
+                "/SMARTVM_EMULATE_KERNEL",
+                "/SMARTVM_DEV_CACHE/kernel-amd64",
+                "/"
+            ]
+            .map(PathBuf::from)
+        );
+        let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/h"));
+        assert_eq!(
+            places(home),
+            ["/h/.cache/smartvm/kernel-amd64", "/"].map(PathBuf::from)
+        );
+    }
+}
