@@ -10,7 +10,7 @@ use smartvm::process::ProcessId;
 use smartvm::rundir::{State, file};
 use smartvm::spec::{BootSource, Lifetime};
 use smartvm::vm::{StartOptions, StopMode, stop_all};
-use smartvm_emulate::tiny_guest::GREETING;
+use smartvm_emulate::tiny_guest::LINE;
 
 use crate::support::Corner;
 
@@ -36,7 +36,7 @@ async fn a_vm_boots_prints_pauses_resumes_and_is_gone_after_stop() {
     vm.start(&StartOptions::default()).await.unwrap();
     assert_eq!(vm.state().unwrap().state, State::Running);
     let console = vm.run_dir().file(file::CONSOLE);
-    until("the greeting", || ring::tail(&console, 99).unwrap() == GREETING.as_bytes()).await;
+    until("the greeting", || ring::tail(&console, 99).unwrap() == LINE.as_bytes()).await;
     vm.pause().await.unwrap();
     let told: serde_json::Value = vm.client().ask(&Request::get("/")).await.unwrap();
     assert_eq!(told["state"], "Paused");
@@ -47,7 +47,7 @@ async fn a_vm_boots_prints_pauses_resumes_and_is_gone_after_stop() {
     assert_eq!(told["state"], "Running");
     let ended = vm.stop(StopMode::Kill).await.unwrap();
     assert_eq!((ended.state, &ended.reason), (State::Stopped, &Reason::Killed));
-    assert_eq!(ended.console, GREETING);
+    assert_eq!(ended.console, LINE);
     assert_eq!(corner.picture(), before);
     assert_eq!(vm.state().unwrap_err().kind(), ErrorKind::NotFound);
 }
