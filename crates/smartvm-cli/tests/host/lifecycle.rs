@@ -157,3 +157,44 @@ async fn drives_are_copied_or_linked_as_asked_and_what_is_the_users_stays() {
     assert!(corner.file("logs/vmm.log").exists(), "the user's log stays");
     assert!(corner.file("logs/metrics").metadata().unwrap().len() > 0, "metrics were written");
 }
+
+#[tokio::test]
+async fn vms_are_found_by_label_alive_and_ended() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let mut spec = corner.small();
+    spec.labels.insert("app".into(), "web".into());
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let count = |flags: &[&str], label: &str| {
+        let listed = corner.command().args(["--json", "ps", "--label", label]).args(flags).assert();
+        let rows: serde_json::Value =
+            serde_json::from_slice(&listed.success().get_output().stdout).unwrap();
+        rows.as_array().unwrap().len()
+    };
+    assert_eq!((count(&[], "app=web"), count(&[], "app"), count(&[], "app=db")), (1, 1, 0));
+    vm.stop(StopMode::Kill).await.unwrap();
+    assert_eq!((count(&[], "app=web"), count(&["--all"], "app=web")), (0, 1));
+}
+
+#[tokio::test]
+async fn directories_are_where_the_options_say() {
+    let corner = Corner::new();
+    let mut options = corner.options();
+    options.runtime_dir = Some(corner.file("elsewhere"));
+    options.firecracker_binary_path = None;
+    let cached = corner.file("data/bin/1.12.1");
+    std::fs::create_dir_all(&cached).unwrap();
+    std::fs::copy(crate::support::firecracker(), cached.join("firecracker")).unwrap();
+    let mut parts = smartvm::Parts::default();
+    parts.keeper = Some(crate::support::SMARTVM.into());
+    parts.assume_kvm = true;
+    let smartvm = smartvm::SmartVm::open(options, parts).unwrap();
+    assert_eq!(smartvm.binary().unwrap().path(), cached.join("firecracker"));
+    let mut vm = smartvm.create(&corner.small()).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    assert!(vm.run_dir().path().starts_with(corner.file("elsewhere")));
+    let vmm = vm.state().unwrap().vmm.unwrap();
+    assert_eq!(vmm.executable().unwrap(), cached.join("firecracker"));
+    vm.stop(StopMode::Kill).await.unwrap();
+}
