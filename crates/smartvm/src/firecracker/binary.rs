@@ -27,7 +27,10 @@ impl Binary {
             return Self::open(path);
         }
         let cache = options.data_dir().join("bin");
-        let wanted = options.firecracker_version.as_deref().filter(|&v| v != "latest");
+        let wanted = options
+            .firecracker_version
+            .as_deref()
+            .filter(|&v| v != "latest");
         let version = match wanted {
             Some(text) => Some(text.parse::<Version>()?),
             None => newest(&cache)?,
@@ -56,8 +59,9 @@ impl Binary {
         let path = path
             .canonicalize()
             .map_err(|e| Error::io("finding the Firecracker binary", path, e))?;
-        let found =
-            path.metadata().map_err(|e| Error::io("looking at the Firecracker binary", &path, e))?;
+        let found = path
+            .metadata()
+            .map_err(|e| Error::io("looking at the Firecracker binary", &path, e))?;
         if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
             return Err(Error::new(
                 ErrorKind::Host,
@@ -106,9 +110,12 @@ fn newest(cache: &Path) -> Result<Option<Version>> {
 fn ask_version(path: &Path) -> Result<Version> {
     const MOST_BYTES: u64 = 4096;
     let failed = |what: String| {
-        Error::new(ErrorKind::Host, format!("asking {} for its version: {what}", path.display()))
-            .at(path)
-            .hint("is this a Firecracker binary for this architecture?")
+        Error::new(
+            ErrorKind::Host,
+            format!("asking {} for its version: {what}", path.display()),
+        )
+        .at(path)
+        .hint("is this a Firecracker binary for this architecture?")
     };
     let mut child = Command::new(path)
         .arg("--version")
@@ -128,12 +135,18 @@ fn ask_version(path: &Path) -> Result<Version> {
     };
     if !ended {
         let killed = child.kill().and_then(|()| child.wait());
-        let also = killed.err().map(|e| format!("; killing it: {e}")).unwrap_or_default();
+        let also = killed
+            .err()
+            .map(|e| format!("; killing it: {e}"))
+            .unwrap_or_default();
         return Err(failed(format!("no answer within 10 s{also}")));
     }
     let mut text = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(MOST_BYTES).read_to_end(&mut text).map_err(|e| failed(e.to_string()))?;
+        stdout
+            .take(MOST_BYTES)
+            .read_to_end(&mut text)
+            .map_err(|e| failed(e.to_string()))?;
     }
     child.wait().map_err(|e| failed(e.to_string()))?;
     let text = String::from_utf8_lossy(&text);
@@ -141,7 +154,12 @@ fn ask_version(path: &Path) -> Result<Version> {
         .next()
         .and_then(|line| line.strip_prefix("Firecracker v"))
         .and_then(|version| version.trim().parse().ok())
-        .ok_or_else(|| failed(format!("it printed {:?}", text.lines().next().unwrap_or(""))))
+        .ok_or_else(|| {
+            failed(format!(
+                "it printed {:?}",
+                text.lines().next().unwrap_or("")
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -166,14 +184,22 @@ mod tests {
             );
         }
         let options = SmartVmOptions::builder().data_dir(data.path()).build();
-        assert_eq!(Binary::find(&options).unwrap().version(), Version::new(1, 12, 1));
+        assert_eq!(
+            Binary::find(&options).unwrap().version(),
+            Version::new(1, 12, 1)
+        );
         let options = SmartVmOptions::builder()
             .data_dir(data.path())
             .firecracker_version("v1.9.0")
             .build();
-        assert_eq!(Binary::find(&options).unwrap().version(), Version::new(1, 9, 0));
-        let options =
-            SmartVmOptions::builder().data_dir(data.path()).firecracker_version("1.8.0").build();
+        assert_eq!(
+            Binary::find(&options).unwrap().version(),
+            Version::new(1, 9, 0)
+        );
+        let options = SmartVmOptions::builder()
+            .data_dir(data.path())
+            .firecracker_version("1.8.0")
+            .build();
         assert_eq!(Binary::find(&options).unwrap_err().kind(), ErrorKind::Host);
     }
 
@@ -184,8 +210,19 @@ mod tests {
         let error = Binary::open(&path).unwrap_err();
         assert!(error.to_string().contains("hello"), "{error}");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Binary::open(&path).unwrap_err().to_string().contains("not an executable"));
+        assert!(
+            Binary::open(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("not an executable")
+        );
         script(dir.path(), "#!/bin/sh\necho Firecracker v1.6.0\n");
-        assert!(Binary::open(&path).unwrap_err().way_out().unwrap().contains("1.7.0"));
+        assert!(
+            Binary::open(&path)
+                .unwrap_err()
+                .way_out()
+                .unwrap()
+                .contains("1.7.0")
+        );
     }
 }

@@ -60,12 +60,20 @@ impl Request {
                 ),
             ));
         }
-        Ok(Self { method, path, body: body.into() })
+        Ok(Self {
+            method,
+            path,
+            body: body.into(),
+        })
     }
 
     /// A question.
     pub fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::Get, path: path.into(), body: Bytes::new() }
+        Self {
+            method: Method::Get,
+            path: path.into(),
+            body: Bytes::new(),
+        }
     }
 
     /// The method.
@@ -94,7 +102,10 @@ pub struct Client {
 impl Client {
     /// A client of the API socket at `socket`; connects at the first request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), connection: None }
+        Self {
+            socket: socket.into(),
+            connection: None,
+        }
     }
 
     /// The API socket.
@@ -139,7 +150,10 @@ impl Client {
         serde_json::from_slice(&body).map_err(|e| {
             Error::new(
                 ErrorKind::Vmm,
-                format!("Firecracker's answer to {} can't be understood", request.path),
+                format!(
+                    "Firecracker's answer to {} can't be understood",
+                    request.path
+                ),
             )
             .because(e)
         })
@@ -173,7 +187,10 @@ impl Client {
             Err(_) => {
                 return Err(Error::new(
                     ErrorKind::Timeout,
-                    format!("Firecracker did not answer {} within {patience:?}", request.path),
+                    format!(
+                        "Firecracker did not answer {} within {patience:?}",
+                        request.path
+                    ),
                 )
                 .at(&self.socket));
             }
@@ -226,7 +243,10 @@ async fn exchange(
     request: &Request,
 ) -> Result<(hyper::StatusCode, Bytes)> {
     let failed = |what: &str| {
-        Error::new(ErrorKind::Vmm, format!("{what} Firecracker ({})", request.path))
+        Error::new(
+            ErrorKind::Vmm,
+            format!("{what} Firecracker ({})", request.path),
+        )
     };
     let method = match request.method {
         Method::Get => hyper::Method::GET,
@@ -235,16 +255,28 @@ async fn exchange(
     };
     let mut http = hyper::Request::new(Full::new(request.body.clone()));
     *http.method_mut() = method;
-    *http.uri_mut() = request.path.parse().map_err(|e| failed("asking").because(e))?;
+    *http.uri_mut() = request
+        .path
+        .parse()
+        .map_err(|e| failed("asking").because(e))?;
     let headers = http.headers_mut();
     headers.insert("Host", hyper::header::HeaderValue::from_static("localhost"));
-    headers.insert("Accept", hyper::header::HeaderValue::from_static("application/json"));
+    headers.insert(
+        "Accept",
+        hyper::header::HeaderValue::from_static("application/json"),
+    );
     if !request.body.is_empty() {
         let json = hyper::header::HeaderValue::from_static("application/json");
         headers.insert("Content-Type", json);
     }
-    connection.ready().await.map_err(|e| failed("waiting for").because(e))?;
-    let answer = connection.send_request(http).await.map_err(|e| failed("asking").because(e))?;
+    connection
+        .ready()
+        .await
+        .map_err(|e| failed("waiting for").because(e))?;
+    let answer = connection
+        .send_request(http)
+        .await
+        .map_err(|e| failed("asking").because(e))?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
         .collect()
@@ -266,7 +298,11 @@ fn fault(body: &[u8]) -> String {
         Ok(fault) => fault.fault_message,
         Err(_) => {
             let raw = String::from_utf8_lossy(body);
-            let inner = raw.trim().trim_start_matches('{').trim_end_matches('}').trim();
+            let inner = raw
+                .trim()
+                .trim_start_matches('{')
+                .trim_end_matches('}')
+                .trim();
             let inner = inner.strip_prefix("\"error\":").unwrap_or(inner).trim();
             inner.trim_matches('"').to_owned()
         }

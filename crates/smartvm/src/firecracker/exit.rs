@@ -137,7 +137,10 @@ mod tests {
         let panic = b"[ 0.1] Kernel panic - not syncing: VFS: Unable to mount root fs";
         assert_eq!(reason_unasked(Ended::Exited(0), panic), Reason::GuestPanic);
         assert_eq!(reason_unasked(Ended::Exited(148), panic), Reason::VmmError);
-        assert_eq!(reason_unasked(Ended::Killed(9), b""), Reason::KilledFromOutside);
+        assert_eq!(
+            reason_unasked(Ended::Killed(9), b""),
+            Reason::KilledFromOutside
+        );
     }
 
     #[test]

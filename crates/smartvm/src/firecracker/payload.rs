@@ -152,7 +152,10 @@ impl From<&RateLimiter> for RateLimiterBody {
 /// # Errors
 /// [`ErrorKind::Host`], naming the field and the version that has it.
 pub fn refuse_unknown_to(version: Version, spec: &MicroVmSpec) -> Result<()> {
-    let serial_limited = spec.serial.as_ref().is_some_and(|s| s.rate_limiter.is_some());
+    let serial_limited = spec
+        .serial
+        .as_ref()
+        .is_some_and(|s| s.rate_limiter.is_some());
     let needs: [(&str, bool, Version); 3] = [
         ("serial", spec.serial.is_some(), Version::new(1, 14, 0)),
         ("serial.rateLimiter", serial_limited, Version::new(1, 16, 0)),
@@ -164,7 +167,9 @@ pub fn refuse_unknown_to(version: Version, spec: &MicroVmSpec) -> Result<()> {
                 ErrorKind::Host,
                 format!("{field} is unknown to Firecracker {version}"),
             )
-            .hint(format!("use Firecracker {since} or newer, or leave {field} out")));
+            .hint(format!(
+                "use Firecracker {since} or newer, or leave {field} out"
+            )));
         }
     }
     Ok(())
@@ -172,11 +177,7 @@ pub fn refuse_unknown_to(version: Version, spec: &MicroVmSpec) -> Result<()> {
 
 /// Everything to be sent before `InstanceStart`, in order. The interfaces' TAPs must be
 /// known by now.
-pub fn configuration(
-    spec: &MicroVmSpec,
-    paths: &Paths,
-    version: Version,
-) -> Result<Vec<Request>> {
+pub fn configuration(spec: &MicroVmSpec, paths: &Paths, version: Version) -> Result<Vec<Request>> {
     refuse_unknown_to(version, spec)?;
     let mut requests = vec![
         machine_config(spec)?,
@@ -190,7 +191,10 @@ pub fn configuration(
         )?,
     ];
     for (drive, path) in spec.drives.iter().zip(&paths.drives) {
-        requests.push(put(format!("/drives/{}", drive.drive_id), &drive_body(drive, path))?);
+        requests.push(put(
+            format!("/drives/{}", drive.drive_id),
+            &drive_body(drive, path),
+        )?);
     }
     for interface in &spec.network_interfaces {
         let Some(tap) = &interface.host_dev_name else {
@@ -212,7 +216,13 @@ pub fn configuration(
         )?);
     }
     if let (Some(vsock), Some(path)) = (&spec.vsock, &paths.vsock) {
-        requests.push(put("/vsock", &VsockBody { guest_cid: vsock.guest_cid, uds_path: path })?);
+        requests.push(put(
+            "/vsock",
+            &VsockBody {
+                guest_cid: vsock.guest_cid,
+                uds_path: path,
+            },
+        )?);
     }
     requests.extend(more_devices(spec)?);
     Ok(requests)

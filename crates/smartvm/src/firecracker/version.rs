@@ -25,7 +25,11 @@ impl Version {
 
     /// `major.minor.patch`.
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
-        Self { major, minor, patch }
+        Self {
+            major,
+            minor,
+            patch,
+        }
     }
 }
 
@@ -41,16 +45,23 @@ impl FromStr for Version {
     /// `1.12.1` or `v1.12.1`; what follows a `-` (as in `1.17.0-dev`) is left out.
     fn from_str(text: &str) -> Result<Self, Error> {
         let refuse = || {
-            Error::new(ErrorKind::Invalid, format!("{text:?} is not a version of Firecracker"))
-                .hint("write it as three numbers: 1.12.1")
+            Error::new(
+                ErrorKind::Invalid,
+                format!("{text:?} is not a version of Firecracker"),
+            )
+            .hint("write it as three numbers: 1.12.1")
         };
         let numbers = text.strip_prefix('v').unwrap_or(text);
-        let numbers = numbers.split_once('-').map_or(numbers, |(numbers, _)| numbers);
+        let numbers = numbers
+            .split_once('-')
+            .map_or(numbers, |(numbers, _)| numbers);
         let mut parts = numbers.split('.').map(str::parse);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => {
-                Ok(Self { major, minor, patch })
-            }
+            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => Ok(Self {
+                major,
+                minor,
+                patch,
+            }),
             _ => Err(refuse()),
         }
     }
@@ -80,7 +91,16 @@ mod tests {
         assert_eq!(parse("v1.12.1").unwrap(), Version::new(1, 12, 1));
         assert_eq!(parse("1.17.0-dev").unwrap(), Version::new(1, 17, 0));
         assert!(parse("1.9.0").unwrap() < parse("1.10.0").unwrap());
-        for wrong in ["", "v", "1.12", "1.12.1.1", "1.x.0", "latest", "1.-2.3", "99999.1.1"] {
+        for wrong in [
+            "",
+            "v",
+            "1.12",
+            "1.12.1.1",
+            "1.x.0",
+            "latest",
+            "1.-2.3",
+            "99999.1.1",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong} was accepted");
         }
     }
