@@ -18,10 +18,10 @@ mod progress;
 pub mod rootfs;
 pub mod space;
 
-//pub use build::{BuildOptions, build};
-//pub use bundle::{Artifact, Bundle};
+pub use build::{BuildOptions, build};
+pub use bundle::{Artifact, Bundle};
 pub use copy::{CopyMethod, CopyOutcome, copy_sparse};
 pub use kernel::{KernelFormat, KernelInfo, extract_vmlinux, inspect_elf};
-//pub use manifest::{ArtifactManifest, BundleManifest};
+pub use manifest::{ArtifactManifest, BundleManifest};
 pub use progress::{Progress, Watch};
 pub use space::{allocated_bytes, free_bytes, require_free};

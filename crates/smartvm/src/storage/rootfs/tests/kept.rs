@@ -40,7 +40,7 @@ fn sample() -> Tar {
         .pax(&[
             ("mtime", b"1500000000.123456789"),
             ("uid", b"200000"),
-            ("gid", b"4294967294"),
+            ("gid", b"300000"),
             ("SCHILY.xattr.user.note", b"with \"quotes\"\nand a\0zero"),
             (
                 "SCHILY.xattr.security.capability",
@@ -90,7 +90,7 @@ fn owners_modes_times_links_and_devices_come_out_of_a_tar() {
         "/deep/er/fünf",
         &[
             "Mode: 0444",
-            "User: 200000 Group: 4294967294",
+            "User: 200000 Group: 300000",
             "mtime: 0x59682f00:1d6f3454 -- Fri Jul 14 02:40:00 2017",
             "ctime: 0x59682f00:1d6f3454",
             "crtime: 0x59682f00:1d6f3454",
