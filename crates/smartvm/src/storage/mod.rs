@@ -17,6 +17,7 @@ mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
+mod verified;
 
 pub use build::{BuildOptions, build};
 pub use bundle::{Artifact, Bundle};
