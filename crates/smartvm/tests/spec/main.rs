@@ -10,4 +10,5 @@ mod loading;
 mod options_rules;
 mod properties;
 mod schema_leaves;
+mod validate_cases;
 mod validate_rules;

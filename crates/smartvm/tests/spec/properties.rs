@@ -66,7 +66,12 @@ fn pointers(value: &Value, pointer: &str, all: &mut Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        // What was found is told in the output; no files in the tree.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn validate_never_panics_and_accepts_only_ids_in_the_alphabet(
