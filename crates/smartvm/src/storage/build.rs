@@ -5,7 +5,7 @@
 mod modules;
 mod place;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

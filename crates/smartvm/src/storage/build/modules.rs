@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// The drivers of Firecracker's devices, and the file systems that a root is made of. A
 /// kernel may have any of them built in.
-pub const GUEST_MODULES: [&str; 13] = [
+pub const GUEST_MODULES: [&str; 12] = [
     "virtio_mmio",
     "virtio_pci",
     "virtio_blk",
@@ -21,7 +21,6 @@ pub const GUEST_MODULES: [&str; 13] = [
     "ext4",
     "squashfs",
     "overlay",
-    "virtio_console",
 ];
 
 /// Those that many kernels do well without: nothing is said when they are missing.

@@ -109,4 +109,4 @@ fn refused(path: &Path, what: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use crate::storage::decompress::Compression;
 use crate::storage::decompress::tests::compress;
 
 /// A small ELF executable with one loadable segment.
-fn elf(machine: u16) -> Vec<u8> {
+pub(crate) fn elf(machine: u16) -> Vec<u8> {
     let mut file = vec![0; 64 + 56];
     file[..6].copy_from_slice(b"\x7fELF\x02\x01");
     file[16..18].copy_from_slice(&2u16.to_le_bytes());
@@ -23,7 +23,7 @@ fn elf(machine: u16) -> Vec<u8> {
 }
 
 /// A bzImage around a payload.
-fn bzimage(payload: &[u8], setup_sectors: u8) -> Vec<u8> {
+pub(crate) fn bzimage(payload: &[u8], setup_sectors: u8) -> Vec<u8> {
     let sectors = if setup_sectors == 0 {
         4
     } else {
@@ -42,7 +42,7 @@ fn bzimage(payload: &[u8], setup_sectors: u8) -> Vec<u8> {
 }
 
 /// What the kernel's build makes of an ELF kernel.
-fn packed(compression: Compression, kernel: &[u8]) -> Vec<u8> {
+pub(crate) fn packed(compression: Compression, kernel: &[u8]) -> Vec<u8> {
     let mut payload = compress(compression, kernel);
     if compression != Compression::Gzip {
         payload.extend((kernel.len() as u32).to_le_bytes());

@@ -8,6 +8,8 @@ use crate::{Error, ErrorKind, Result};
 const MIB: u64 = 1 << 20;
 /// Largest image: 8 TiB.
 const MAX_SIZE: u64 = 1 << 43;
+/// Smallest image: less has no room for the smallest journal.
+const MIN_SIZE: u64 = 16 * MIB;
 const INODE: u64 = 256;
 /// Blocks of one group: as many as one block has bits.
 const GROUP: u64 = BLOCK * 8;
@@ -95,7 +97,7 @@ fn with_overhead(data: u64, files: u64) -> u64 {
             + MIB;
         size = data + overhead;
     }
-    size.div_ceil(MIB) * MIB
+    (size.div_ceil(MIB) * MIB).max(MIN_SIZE)
 }
 
 /// Groups that hold a copy of the superblock: 0, 1 and the powers of 3, 5 and 7.

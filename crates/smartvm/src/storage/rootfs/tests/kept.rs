@@ -194,17 +194,21 @@ fn the_size_is_what_was_asked_for_or_leaves_the_room_that_was() {
         .unwrap();
     assert_eq!(std::fs::metadata(&image.0).unwrap().len(), 48 << 20);
 
-    let options = RootfsOptions::builder().free_bytes(500 << 20).build();
-    let image = bench
-        .image_with(&tar, "roomy", &options, Limits::default())
-        .unwrap();
-    let free = image
-        .text("show_super_stats -h")
-        .lines()
-        .find_map(|line| line.strip_prefix("Free blocks:"))
-        .map(|free| free.trim().parse::<u64>().unwrap() * BLOCK)
-        .unwrap();
-    assert!((500 << 20..600 << 20).contains(&free), "{free}");
+    for mib in [0, 1, 100, 500, 3000, 30_000] {
+        let options = RootfsOptions::builder().free_bytes(mib << 20).build();
+        let name = format!("roomy-{mib}");
+        let image = bench
+            .image_with(&tar, &name, &options, Limits::default())
+            .unwrap();
+        let free = image
+            .text("show_super_stats -h")
+            .lines()
+            .find_map(|line| line.strip_prefix("Free blocks:"))
+            .map(|free| free.trim().parse::<u64>().unwrap() * BLOCK)
+            .unwrap();
+        let most = (mib << 20) + (mib << 20) / 8 + (16 << 20);
+        assert!((mib << 20..most).contains(&free), "{free} for {mib} MiB");
+    }
 }
 
 #[test]
