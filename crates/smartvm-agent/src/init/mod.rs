@@ -78,6 +78,8 @@ fn bring_up() -> Result<std::convert::Infallible, Failure> {
     for mount in &cmdline.mounts {
         mounts::extra(mount)?;
     }
+    let name = cmdline.ip.as_ref().and_then(|ip| ip.hostname.as_deref());
+    network::name_host(name, init.is_none());
     if let Some(address) = &cmdline.ip {
         resolv::set_up(&address.dns);
     }

@@ -1,4 +1,4 @@
-//! The guest's network as `ip=` describes it: one interface, one route, the host name.
+//! The guest's network as `ip=` describes it: one interface, one route; and the host's name.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -26,16 +26,28 @@ pub(crate) fn bring_up(wanted: Option<&Address>) {
     let Some(wanted) = wanted else {
         return;
     };
-    if let Some(name) = &wanted.hostname
-        && let Err(error) = rustix::system::sethostname(name.as_bytes())
-    {
-        log::error(&format!("setting the host name {name:?}: {error}"));
-    }
     if let Err(error) = configure(wanted) {
         log::error(&format!(
             "setting up the address {}: {error}",
             wanted.client
         ));
+    }
+}
+
+/// Names the guest: as `ip=` says, else as the root does. A root's own init does the latter by
+/// itself.
+pub(crate) fn name_host(wanted: Option<&str>, alone: bool) {
+    let own = || {
+        let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    };
+    let name = match wanted {
+        Some(name) => name.to_owned(),
+        None if alone => own().unwrap_or_else(|| "localhost".to_owned()),
+        None => return,
+    };
+    if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
+        log::error(&format!("setting the host name {name:?}: {error}"));
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &SchemaArgs) -> Result<u8> {
     output::value(&match args.of {
         Kind::Spec => schema::spec(),
         Kind::Options => schema::options(),
-        Kind::Manifest => serde_json::Value::Null,
+        Kind::Manifest => schema::of::<smartvm::storage::BundleManifest>(),
     })?;
     Ok(0)
 }

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::RunDir;
 use smartvm::vm::{StartOptions, StopMode, Watch};
@@ -96,9 +97,11 @@ async fn owner_process() {
         if now == die_at {
             if with_keeper {
                 let keeper = RunDir::at(&run_dir).unwrap().state().unwrap().keeper.unwrap();
-                kill(keeper.pid);
+                let keeper = keeper.open().unwrap().unwrap();
+                keeper.signal(Signal::KILL).unwrap();
+                assert!(keeper.wait(Duration::from_secs(10)).unwrap());
             }
-            kill(std::process::id());
+            rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
         }
         ControlFlow::Continue(())
     });
@@ -106,11 +109,6 @@ async fn owner_process() {
     let mut vm = smartvm.create(&corner.large()).await.unwrap();
     vm.start(&StartOptions::default().watch(watch)).await.unwrap();
     panic!("moment {die_at} never came");
-}
-
-fn kill(pid: u32) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// Runs an owner process that is killed at that moment.

@@ -76,7 +76,8 @@ fn check(path: &Path) -> Result<()> {
 
 /// Why this can't run without a loader and libraries, if it can't.
 fn fault_of(file: &mut (impl Read + Seek)) -> std::io::Result<Option<&'static str>> {
-    const PT_INTERP: u32 = 3;
+    const PT_INTERP: [u8; 4] = [3, 0, 0, 0];
+    const PROGRAM_HEADER: usize = 56;
     let mut header = [0; 64];
     file.read_exact(&mut header)?;
     if header[..4] != *b"\x7fELF" {
@@ -96,7 +97,7 @@ fn fault_of(file: &mut (impl Read + Seek)) -> std::io::Result<Option<&'static st
     let mut table = [0; 8];
     table.copy_from_slice(&header[32..40]);
     let (size, count) = (half(54), half(56));
-    if size < 32 || count > MAX_HEADERS {
+    if usize::from(size) != PROGRAM_HEADER || count > MAX_HEADERS {
         return Ok(Some("its program headers are damaged"));
     }
     let table = u64::from_le_bytes(table);
@@ -106,9 +107,9 @@ fn fault_of(file: &mut (impl Read + Seek)) -> std::io::Result<Option<&'static st
             return Ok(Some("its program headers are damaged"));
         };
         file.seek(SeekFrom::Start(place))?;
-        let mut kind = [0; 4];
-        file.read_exact(&mut kind)?;
-        if u32::from_le_bytes(kind) == PT_INTERP {
+        let mut program_header = [0; PROGRAM_HEADER];
+        file.read_exact(&mut program_header)?;
+        if program_header[..4] == PT_INTERP {
             return Ok(Some("it is linked dynamically"));
         }
     }

@@ -26,6 +26,8 @@ mod fault;
 mod file;
 mod pump;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::path::{Path, PathBuf};

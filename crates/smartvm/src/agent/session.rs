@@ -231,22 +231,24 @@ impl Input {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let first = shared
-            .credit
-            .acquire()
-            .await
-            .map_err(|_| over(&shared.doing))?;
+        let first = shared.credit.acquire().await;
+        let first = first.map_err(|_| over(&shared.doing))?;
+        let mut outgoing = shared.outgoing.lock().await;
         let wanted = bytes.len().min(STDIN_CHUNK);
         let more = (wanted - 1).min(shared.credit.available_permits());
         let more_permits = u32::try_from(more)
             .ok()
             .and_then(|more| shared.credit.try_acquire_many(more).ok());
         let length = 1 + more_permits.as_ref().map_or(0, |_| more);
+        outgoing
+            .queue(Kind::Stdin, &bytes[..length])
+            .map_err(|error| fault::protocol(&shared.doing, error))?;
+        // Used up exactly when its bytes are queued, so that a dropped call can't lose any.
         first.forget();
         if let Some(permits) = more_permits {
             permits.forget();
         }
-        shared.send(Kind::Stdin, &bytes[..length]).await?;
+        outgoing.flush(&shared.doing).await?;
         Ok(length)
     }
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::spec::Arch;
+use crate::storage::inspect_elf;
 
 /// What is wrong with the kernel image, and what to do about it.
 pub(super) fn check(path: &Path, arch: Arch) -> Result<(), (String, String)> {
@@ -18,7 +19,10 @@ pub(super) fn check(path: &Path, arch: Arch) -> Result<(), (String, String)> {
         Arch::Aarch64 => Format::ArmImage,
     };
     if format == wanted {
-        return Ok(());
+        // The head is that of a kernel: the rest must be there, too.
+        return inspect_elf(path).map(drop).map_err(|error| {
+            (error.to_string(), "a whole kernel; fetch or build it again".into())
+        });
     }
     let allowed = match arch {
         Arch::X86_64 => "an uncompressed ELF kernel (vmlinux) for x86_64",

@@ -1,12 +1,12 @@
 //! Facts about this host, and what they mean for a spec.
 //!
-//! [`HostFacts`] is plain data, gathered once. [`check`](check::check) adds to
-//! [`validate`](crate::validate) what needs the host, and [`doctor`] judges the host by itself.
+//! [`HostFacts`] is plain data, gathered once. [`check()`] adds to
+//! [`validate`](crate::validate) what needs the host, and [`doctor()`] judges the host by itself.
 
-pub mod check;
+mod check;
 mod cpu;
 mod device;
-pub mod doctor;
+mod doctor;
 mod facts;
 mod files;
 mod kernel_image;

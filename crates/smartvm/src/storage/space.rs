@@ -72,7 +72,7 @@ mod tests {
             "10239 bytes",
             "10.0 KiB",
             "1.0 MiB",
-            "3.1 GiB",
+            "3.2 GiB",
             "16777215.9 TiB",
         ];
         assert_eq!(told, expected);

@@ -64,7 +64,8 @@ pub(super) fn socket_name(path: &str, socket: &Path, report: &mut Report) {
 fn check_balloon(balloon: &Balloon, memory: u64, report: &mut Report) {
     let amount = balloon.amount_mib;
     report.demand(
-        amount < memory,
+        // A memory of 0 is a problem of its own.
+        amount < memory || memory == 0,
         "balloon.amountMib",
         || format!("is {amount}, which leaves nothing of the memory of {memory} MiB"),
         "less than `machineConfig.memSizeMib`",

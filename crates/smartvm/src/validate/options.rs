@@ -113,12 +113,14 @@ fn subnet(text: &str, report: &mut Report) {
         Ok(network) => network,
         Err((problem, _)) => return report.wrong("subnet", problem, ALLOWED),
     };
-    report.demand(
-        (1..=30).contains(&network.prefix_len()),
-        "subnet",
-        || format!("{network} has the prefix {}", network.prefix_len()),
-        ALLOWED,
-    );
+    let prefix = network.prefix_len();
+    if !(1..=30).contains(&prefix) {
+        return report.wrong(
+            "subnet",
+            format!("{network} has the prefix {prefix}"),
+            ALLOWED,
+        );
+    }
     let address = network.network();
     report.demand(
         !(address.is_loopback()

@@ -55,12 +55,15 @@ impl Report {
 
     /// A path that a system call can take.
     pub(crate) fn file(&mut self, path: impl Display, file: &Path) {
-        const ALLOWED: &str = "a path of 1 to 4095 bytes without NUL";
+        const ALLOWED: &str = "a path of 1 to 4095 bytes of UTF-8 without NUL";
         let bytes = file.as_os_str().as_bytes();
         if bytes.is_empty() {
             self.wrong(path, "is empty", ALLOWED);
         } else if bytes.contains(&0) {
             self.wrong(path, "contains NUL", ALLOWED);
+        } else if file.to_str().is_none() {
+            // Firecracker takes paths in JSON.
+            self.wrong(path, "isn't UTF-8", ALLOWED);
         } else if bytes.len() > MAX_PATH_BYTES {
             self.wrong(path, format!("is {} bytes long", bytes.len()), ALLOWED);
         }

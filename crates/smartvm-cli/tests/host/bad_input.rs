@@ -1,0 +1,191 @@
+//! Bad input: a clear error with the right kind, and nothing left behind.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+use smartvm::orchestrator::Finding;
+use smartvm::rundir::file;
+use smartvm::spec::{BootSource, MicroVmSpec};
+use smartvm::vm::{StartOptions, StopMode};
+use smartvm::{Error, ErrorKind, SmartVm};
+
+use crate::support::Corner;
+
+/// The failure of creating and starting, whichever comes first.
+async fn failure(smartvm: &SmartVm, spec: &MicroVmSpec) -> Error {
+    match smartvm.create(spec).await {
+        Err(e) => e,
+        Ok(mut vm) => vm.start(&StartOptions::default()).await.expect_err("it started"),
+    }
+}
+
+fn booting(corner: &Corner, kernel: &str) -> MicroVmSpec {
+    let mut spec = corner.large();
+    spec.boot_source = BootSource::builder().kernel_image_path(corner.file(kernel)).build();
+    spec
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_missing_or_none_is_named() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    std::fs::write(corner.file("text"), "not a kernel").unwrap();
+    let whole = std::fs::read(corner.file("tiny")).unwrap();
+    std::fs::write(corner.file("cut"), &whole[..100]).unwrap();
+    let before = corner.picture();
+    for (kernel, words) in [("missing", "missing"), ("text", "text"), ("cut", "cut")] {
+        let error = failure(&smartvm, &booting(&corner, kernel)).await;
+        assert!(error.to_string().contains(words), "{kernel}: {error}");
+        assert_eq!(corner.picture(), before, "{kernel}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_firecracker_refuses_is_told_in_its_words_and_leaves_nothing() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let mut spec = corner.large();
+    // Its segments lie beyond the guest's memory: only Firecracker's loader can tell.
+    let mut kernel = std::fs::read(corner.file("tiny")).unwrap();
+    kernel[64 + 16..64 + 32].copy_from_slice(&[0x7f; 16]);
+    std::fs::write(corner.file("tiny"), kernel).unwrap();
+    spec.id = Some("refused".into());
+    let error = failure(&smartvm, &spec).await;
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(error.cleanup().is_empty(), "{error:?}");
+    assert_eq!(corner.picture(), before);
+}
+
+#[tokio::test]
+async fn an_id_in_use_is_refused_and_its_holder_untouched() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let mut first = smartvm.create(&corner.large()).await.unwrap();
+    first.start(&StartOptions::default()).await.unwrap();
+    let mut second = corner.small();
+    second.id = Some("large".into());
+    let error = failure(&smartvm, &second).await;
+    assert_eq!(error.kind(), ErrorKind::WrongState, "{error:?}");
+    assert!(error.way_out().unwrap().contains("rm --force large"), "{error:?}");
+    first.pause().await.unwrap();
+    first.stop(StopMode::Kill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_left_over_or_in_use_is_refused_and_stays() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let path = corner.file("sockets/v.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let in_use = failure(&smartvm, &corner.large()).await;
+    assert!(in_use.to_string().contains("v.sock"), "{in_use}");
+    drop(listener);
+    let stale = failure(&smartvm, &corner.large()).await;
+    assert!(stale.to_string().contains("v.sock"), "{stale}");
+    assert!(path.exists(), "it isn't ours to remove");
+}
+
+#[tokio::test]
+async fn a_state_file_of_a_newer_version_or_a_corrupt_one_stops_only_its_own_vm() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let mut vms = Vec::new();
+    for (id, content) in [("newer", "{\"format\":9999}"), ("corrupt", "{\"format\":1,"), ("sound", "")] {
+        let mut spec = corner.small();
+        spec.id = Some(id.into());
+        let vm = smartvm.create(&spec).await.unwrap();
+        if !content.is_empty() {
+            std::fs::write(vm.run_dir().file(file::STATE), content).unwrap();
+        }
+        vms.push(vm);
+    }
+    let listed = smartvm.list().unwrap();
+    let kinds: Vec<_> = listed.iter().map(|(_, state)| state.as_ref().err().map(Error::kind)).collect();
+    assert_eq!(kinds, [Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt), None]);
+    let found = smartvm.gc(false).unwrap();
+    let names: Vec<_> = found.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(names, ["corrupt", "newer"]);
+    assert!(found.iter().all(|one| matches!(one.finding, Finding::Failed { .. })), "{found:?}");
+    vms[2].start(&StartOptions::default()).await.unwrap();
+    vms[2].stop(StopMode::Kill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_runtime_directory_that_is_a_link_or_anothers_is_refused() {
+    let corner = Corner::new();
+    std::fs::create_dir(corner.file("real")).unwrap();
+    std::os::unix::fs::symlink(corner.file("real"), corner.file("run")).unwrap();
+    let mut parts = smartvm::Parts::default();
+    parts.keeper = Some(crate::support::SMARTVM.into());
+    let open = |parts: &smartvm::Parts| SmartVm::open(corner.options(), parts.clone());
+    assert!(open(&parts).unwrap_err().to_string().contains("run"));
+    std::fs::remove_file(corner.file("run")).unwrap();
+    std::fs::create_dir(corner.file("run")).unwrap();
+    std::os::unix::fs::chown(corner.file("run"), Some(65534), None).unwrap();
+    let error = open(&parts).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Host);
+    assert!(error.to_string().contains("65534"), "{error}");
+}
+
+#[tokio::test]
+async fn a_run_dir_of_another_user_is_refused() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let path = corner.file("run/theirs");
+    std::fs::create_dir(&path).unwrap();
+    std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+    let error = smartvm.get(&"theirs".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("belongs to user 65534"), "{error}");
+    let found = smartvm.gc(false).unwrap();
+    assert!(matches!(found[0].finding, Finding::Failed { .. }), "{found:?}");
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn staging_on_a_full_disk_is_refused_with_the_figures_and_leaves_nothing() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    // A small tmpfs of the test's own stands for the full disk.
+    let small = corner.file("staging");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&small)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    std::fs::write(corner.file("root.img"), vec![1; 1 << 20]).unwrap();
+    let before = corner.picture();
+    let error = failure(&smartvm, &corner.large()).await;
+    let after = corner.picture();
+    let unmounted = std::process::Command::new("umount").arg(&small).status().unwrap();
+    assert!(unmounted.success());
+    assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
+    assert!(error.to_string().contains("1.0 MiB"), "{error}");
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_keeper_or_firecracker_that_is_none_is_refused_and_leaves_nothing() {
+    let corner = Corner::new();
+    let before = corner.picture();
+    let smartvm = corner.smartvm();
+    let impostor = corner.file("impostor");
+    std::fs::write(&impostor, "#!/bin/true\n").unwrap();
+    std::fs::set_permissions(&impostor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut parts = smartvm::Parts::default();
+    parts.keeper = Some(impostor.clone());
+    parts.assume_kvm = true;
+    let with_impostor = SmartVm::open(corner.options(), parts).unwrap();
+    let error = failure(&with_impostor, &corner.large()).await;
+    assert!(error.to_string().contains("keeper"), "{error}");
+    let mut options = corner.options();
+    options.firecracker_binary_path = Some(impostor.clone());
+    let mut parts = smartvm::Parts::default();
+    parts.keeper = Some(crate::support::SMARTVM.into());
+    let error = failure(&SmartVm::open(options, parts).unwrap(), &corner.large()).await;
+    assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
+    std::fs::remove_file(impostor).unwrap();
+    assert_eq!(corner.picture(), before);
+    drop(smartvm);
+}

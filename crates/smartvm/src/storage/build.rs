@@ -1,0 +1,192 @@
+//! Making a bundle: the kernel out of what a distribution installs, an initramfs with the
+//! agent and the modules it needs, and a root file system. By any user; the same input makes
+//! the same bytes.
+
+mod modules;
+mod place;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use typed_builder::TypedBuilder;
+
+use super::bundle::{Bundle, MANIFEST};
+use super::checksum::{sha256_of, sha256_of_file};
+use super::initramfs;
+use super::kernel::{extract_vmlinux, inspect_elf};
+use super::manifest::{ArtifactManifest, BundleManifest, is_bundle_id};
+use super::progress::{Progress, Watch};
+use super::rootfs::{RootfsOptions, build_rootfs};
+use crate::spec::RootfsType;
+use crate::{Error, ErrorKind, Result};
+
+pub use modules::GUEST_MODULES;
+
+const KERNEL: &str = "vmlinux";
+const INITRAMFS: &str = "initramfs.cpio";
+const ROOTFS: &str = "rootfs.ext4";
+
+/// What a bundle is made of.
+#[derive(Debug, Clone, PartialEq, Eq, TypedBuilder)]
+#[non_exhaustive]
+pub struct BuildOptions {
+    /// The kernel: an ELF `vmlinux`, or a bzImage (`vmlinuz`) of any usual compression.
+    #[builder(setter(into))]
+    pub kernel: PathBuf,
+    /// The kernel's module directory, such as `/lib/modules/6.1.0-1-amd64`, with its
+    /// `modules.dep`. Not needed for a kernel that has its drivers built in.
+    #[builder(default, setter(into, strip_option))]
+    pub modules: Option<PathBuf>,
+    /// Modules for the initramfs besides [`GUEST_MODULES`]; unlike those they must exist.
+    #[builder(default, setter(into))]
+    pub extra_modules: Vec<String>,
+    /// The root file system: a directory or a tar archive.
+    #[builder(setter(into))]
+    pub rootfs: PathBuf,
+    /// The guest agent's program, a static executable.
+    #[builder(setter(into))]
+    pub agent: PathBuf,
+    /// Directory to make. It must not exist, or be empty, unless `replace` is set.
+    #[builder(setter(into))]
+    pub output: PathBuf,
+    /// Whether a bundle that is at `output` already is replaced.
+    #[builder(default)]
+    pub replace: bool,
+    /// Name of the bundle. Default: the last part of `output`.
+    #[builder(default, setter(into, strip_option))]
+    pub bundle_id: Option<String>,
+    /// What it is, for people.
+    #[builder(default, setter(into, strip_option))]
+    pub name: Option<String>,
+    /// Version of Firecracker that it is meant for.
+    #[builder(default = "1.12.1".to_owned(), setter(into))]
+    pub firecracker_version: String,
+    /// Boot arguments. Default: [`BundleManifest::default_boot_args`].
+    #[builder(default, setter(into, strip_option))]
+    pub boot_args: Option<String>,
+    /// Whether guests must not write the root file system.
+    #[builder(default)]
+    pub read_only: bool,
+    /// Size of the root file system, and the room left in it.
+    #[builder(default)]
+    pub size: RootfsOptions,
+}
+
+/// Makes a bundle. It is put together in a private directory beside `output` and moved into
+/// place when it is whole: a failure leaves nothing, and what was there before.
+pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
+    let output = place::Output::new(&options.output, options.replace)?;
+    let bundle_id = bundle_id(options, output.path())?;
+    let work = output.work_dir()?;
+
+    watch.tell(Progress::Stage("taking out the kernel"));
+    let kernel = extract_vmlinux(&options.kernel)?;
+    let release = modules::release_of(&kernel);
+    let kernel_manifest = store(work.path(), KERNEL, &kernel)?;
+    drop(kernel);
+    let arch = inspect_elf(&work.path().join(KERNEL))?.arch;
+
+    watch.tell(Progress::Stage("making the initramfs"));
+    let agent = inspect_elf(&options.agent).map_err(|cause| {
+        Error::new(cause.kind(), "the guest agent can't be used")
+            .at(&options.agent)
+            .because(cause)
+    })?;
+    if agent.arch != arch {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "the kernel is for {arch}, the guest agent {} for {}",
+                options.agent.display(),
+                agent.arch
+            ),
+        )
+        .at(&options.agent));
+    }
+    let modules = modules::choose(options, release.as_deref(), watch)?;
+    watch.go_on("building a bundle")?;
+    let initrd = store(
+        work.path(),
+        INITRAMFS,
+        &initramfs::build(&options.agent, &modules)?,
+    )?;
+
+    let image = work.path().join(ROOTFS);
+    let info = build_rootfs(&options.rootfs, &image, &options.size, watch)?;
+    watch.tell(Progress::Stage("computing checksums"));
+    let rootfs = ArtifactManifest::builder()
+        .path(ROOTFS)
+        .sha256(sha256_of_file(&image, watch)?)
+        .size_bytes(info.size_bytes)
+        .build();
+
+    let mut manifest = BundleManifest::builder()
+        .bundle_id(bundle_id)
+        .arch(arch)
+        .firecracker_version(options.firecracker_version.clone())
+        .rootfs_type(RootfsType::Ext4)
+        .rootfs_is_read_only(options.read_only)
+        .boot_args(match &options.boot_args {
+            Some(args) => args.clone(),
+            None => BundleManifest::default_boot_args(arch).to_owned(),
+        })
+        .kernel(kernel_manifest)
+        .initrd(initrd)
+        .rootfs(rootfs)
+        .build();
+    manifest.name = options.name.clone();
+    manifest
+        .validate()
+        .map_err(|problems| problems.about("the new bundle's manifest"))?;
+    let mut text = serde_json::to_string_pretty(&manifest)
+        .map_err(|cause| Error::new(ErrorKind::Invalid, "writing a manifest").because(cause))?;
+    text.push('\n');
+    write(&work.path().join(MANIFEST), text.as_bytes())?;
+    // Whole, as its reader sees it, before anybody else does.
+    Bundle::load(work.path())?;
+    output.put(work)?;
+    Bundle::load(&options.output)
+}
+
+fn bundle_id(options: &BuildOptions, output: &Path) -> Result<String> {
+    let (id, hint) = match &options.bundle_id {
+        Some(id) => (id.clone(), "choose another name"),
+        None => (
+            output
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            "give the bundle a name, or choose another output directory",
+        ),
+    };
+    if is_bundle_id(&id) {
+        return Ok(id);
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "a bundle can't be named {id:?}: up to 128 letters, digits, `.`, `_`, `-` are allowed"
+        ),
+    )
+    .hint(hint))
+}
+
+fn store(dir: &Path, name: &str, bytes: &[u8]) -> Result<ArtifactManifest> {
+    write(&dir.join(name), bytes)?;
+    Ok(ArtifactManifest::builder()
+        .path(name)
+        .sha256(sha256_of(bytes))
+        .size_bytes(bytes.len() as u64)
+        .build())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    File::create_new(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|cause| Error::io("writing", path, cause))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Root file systems: an ext4 image out of a directory or a tar archive, with owners, modes,
+//! times, extended attributes, hard links and device nodes, by any user and without mounting.
+//! The same input makes the same bytes.
+
+mod archive;
+mod directory;
+mod image;
+mod layout;
+mod pax;
+mod script;
+mod spool;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use typed_builder::TypedBuilder;
+
+use super::copy::open_source;
+use super::progress::{Progress, Watch};
+use super::space::{Size, require_free};
+use crate::{Error, ErrorKind, Result};
+
+/// Size of the image's blocks in bytes.
+const BLOCK: u64 = 4096;
+
+/// What an image is to be like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, TypedBuilder)]
+#[non_exhaustive]
+pub struct RootfsOptions {
+    /// Size of the image in bytes, rounded up to 1 MiB. Default: what it takes for
+    /// `free_bytes`.
+    #[builder(default, setter(strip_option))]
+    pub size_bytes: Option<u64>,
+    /// Room left in the image, in bytes, unless its size is given. Default: a quarter of what
+    /// the files take, at least 128 MiB.
+    #[builder(default, setter(strip_option))]
+    pub free_bytes: Option<u64>,
+}
+
+/// An image that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RootfsInfo {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Its UUID, which follows from its content.
+    pub uuid: String,
+    /// How many files it holds.
+    pub files: u64,
+}
+
+/// Makes the ext4 image `target`, which must not exist, from `source`: a directory, or a tar
+/// archive (plain, gzip, xz, zstd, bzip2 or lz4). Work is done in a private directory beside
+/// it, which is gone at the end. A failed image is removed.
+pub fn build_rootfs(
+    source: &Path,
+    target: &Path,
+    options: &RootfsOptions,
+    watch: &mut Watch<'_>,
+) -> Result<RootfsInfo> {
+    build_within(source, target, options, Limits::default(), watch)
+}
+
+fn build_within(
+    source: &Path,
+    target: &Path,
+    options: &RootfsOptions,
+    mut limits: Limits,
+    watch: &mut Watch<'_>,
+) -> Result<RootfsInfo> {
+    let target = std::path::absolute(target)
+        .map_err(|cause| Error::io("finding the directory of", target, cause))?;
+    let (Some(parent), false) = (target.parent(), target.exists()) else {
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            format!("{} exists already", target.display()),
+        )
+        .at(target));
+    };
+    let work = tempfile::Builder::new()
+        .prefix(".smartvm-rootfs-")
+        .tempdir_in(parent)
+        .map_err(|cause| Error::io("creating a directory in", parent, cause))?;
+
+    watch.tell(Progress::Stage("reading the root file system"));
+    let mut notes = Notes::default();
+    let metadata = fs::metadata(source)
+        .map_err(|cause| Error::io("opening the root file system", source, cause))?;
+    let tree = if metadata.is_dir() {
+        directory::read(source, &mut limits, &mut notes, watch)?
+    } else {
+        let spool = spool::Spool::new(work.path().join("data"))?;
+        let file = open_source(source)?;
+        archive::read(source, file, &spool, &mut limits, &mut notes, watch)?
+    };
+    for note in notes.told() {
+        watch.tell(Progress::Note(note));
+    }
+    let layout = layout::plan(&tree, options.size_bytes, options.free_bytes)?;
+    require_free(parent, layout.written, "the root file system image")?;
+    let uuid = image::make(&tree, layout, &target, work.path(), watch).map_err(|error| {
+        match fs::remove_file(&target) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                error.with_cleanup([Error::io("removing", &target, cause)])
+            }
+            _ => error,
+        }
+    })?;
+    Ok(RootfsInfo {
+        size_bytes: layout.size,
+        uuid,
+        files: tree.inodes().iter().filter(|inode| inode.links > 0).count() as u64,
+    })
+}
+
+/// How much an input may hold.
+struct Limits {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 4_000_000,
+            bytes: 1 << 40,
+        }
+    }
+}
+
+impl Limits {
+    fn one_more(&mut self, input: &Path) -> Result<()> {
+        self.entries = self.entries.checked_sub(1).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!("{} holds more files than are taken", input.display()),
+            )
+            .at(input)
+        })?;
+        Ok(())
+    }
+
+    fn more_bytes(&mut self, bytes: u64, input: &Path) -> Result<()> {
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{} holds more data than is taken: the next file says {}, {} are left",
+                    input.display(),
+                    Size(bytes),
+                    Size(self.bytes)
+                ),
+            )
+            .at(input)
+        })?;
+        Ok(())
+    }
+}
+
+/// What was left out, by sort: how often, and one example.
+#[derive(Default)]
+struct Notes(BTreeMap<&'static str, (u64, Vec<u8>)>);
+
+impl Notes {
+    fn add(&mut self, what: &'static str, example: &[u8]) {
+        let entry = self.0.entry(what).or_insert_with(|| (0, example.to_vec()));
+        entry.0 += 1;
+    }
+
+    fn told(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(what, (count, example))| {
+            let example = script::told(example);
+            match count {
+                1 => format!("{what}: {example}"),
+                _ => format!("{what}, {count} times, such as {example}"),
+            }
+        })
+    }
+}
+
+/// Whether an extended attribute can be set in an image.
+fn keeps_xattr(name: &[u8]) -> bool {
+    const KEPT: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    let posix_acl = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
+    let known = posix_acl.contains(&name)
+        || KEPT
+            .iter()
+            .any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
+    known && tree::checked_name(name).is_ok()
+}
+
+/// What is wrong with one file of an input.
+fn entry_error(name: &[u8], input: &Path, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!("{} in {}: {what}", script::told(name), input.display()),
+    )
+    .at(input)
+}
+
+#[cfg(test)]
+mod tests;
