@@ -88,6 +88,13 @@ impl Kernel {
         })
     }
 
+    /// Whether files on 9p with `cache=mmap` may still be in the emulated host's memory when
+    /// the program that wrote them has closed them and ended: so from 6.4 on.
+    pub(crate) fn holds_writes_back(&self) -> bool {
+        let numbers = numbers(&self.release);
+        numbers.is_empty() || numbers.as_slice() >= [6, 4].as_slice()
+    }
+
     fn open(place: &Path, release: &str) -> Result<Self> {
         let image = place.join("boot").join(format!("vmlinuz-{release}"));
         // Some distributions let only root read it.
@@ -124,9 +131,9 @@ fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let cache = variable("SMARTVM_DEV_CACHE")
         .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("smartvm")))
         .or_else(|| Some(variable("HOME")?.join(".cache/smartvm")));
-    variable("SMARTVM_EMULATE_KERNEL")
+    cache
+        .map(|cache| cache.join("kernel-amd64"))
         .into_iter()
-        .chain(cache.map(|cache| cache.join("kernel-amd64")))
         .chain([PathBuf::from("/")])
         .collect()
 }
@@ -196,21 +203,36 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_choice_comes_before_the_cache_and_that_before_the_system() {
+    fn the_cache_of_cargo_xtask_comes_before_the_system() {
         let all = |name: &str| Some(PathBuf::from(format!("/{name}")));
         assert_eq!(
             places(all),
-            [
-                "/SMARTVM_EMULATE_KERNEL",
-                "/SMARTVM_DEV_CACHE/kernel-amd64",
-                "/"
-            ]
-            .map(PathBuf::from)
+            ["/SMARTVM_DEV_CACHE/kernel-amd64", "/"].map(PathBuf::from)
         );
         let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/h"));
         assert_eq!(
             places(home),
             ["/h/.cache/smartvm/kernel-amd64", "/"].map(PathBuf::from)
         );
+    }
+
+    #[test]
+    fn kernels_that_write_through_are_told_from_those_that_hold_back() {
+        for (release, holds_back) in [
+            ("6.1.0-56-amd64", false),
+            ("6.3.13", false),
+            ("6.4.0-1-amd64", true),
+            ("6.12.9+deb13-amd64", true),
+            ("7.0.1", true),
+            ("unknown", true),
+        ] {
+            let kernel = Kernel {
+                image: PathBuf::new(),
+                tree: PathBuf::new(),
+                release: release.into(),
+                modules: Vec::new(),
+            };
+            assert_eq!(kernel.holds_writes_back(), holds_back, "{release}");
+        }
     }
 }

@@ -23,7 +23,7 @@ pub mod tiny_guest;
 use std::time::{Duration, Instant};
 
 use smartvm::agent::Connection;
-use smartvm::storage::initramfs;
+use smartvm::storage::{extract_vmlinux, initramfs};
 use smartvm::{Error, ErrorKind, Result};
 use tracing::info;
 
@@ -54,6 +54,8 @@ pub fn run(options: &Options) -> Result<u8> {
     let shares = Share::writable(&options.write)?;
     let kernel = Kernel::find(options.kernel.as_deref())?;
     let agent = smartvm::agent::binary::find(options.agent.as_deref())?;
+    // Unpacked here it starts two seconds earlier than if it unpacks itself in there.
+    let vmlinux = extract_vmlinux(&kernel.image)?;
     let initramfs = initramfs::build(&agent, &kernel.modules)?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()
         .map_err(|cause| Error::new(ErrorKind::Io, "making a pair of sockets").because(cause))?;
@@ -63,14 +65,14 @@ pub fn run(options: &Options) -> Result<u8> {
         cpus: options.cpus,
         memory_mib: options.memory_mib,
     };
-    let mut machine = Machine::start(&qemu, &initramfs, theirs.into())?;
+    let mut machine = Machine::start(&qemu, &vmlinux, &initramfs, theirs.into())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|cause| Error::new(ErrorKind::Io, "starting a runtime").because(cause))?;
     let result = runtime.block_on(within(options.timeout, async {
         let status = converse(&mut machine, &ours, options, start).await?;
-        if !shares.is_empty() {
+        if !shares.is_empty() && kernel.holds_writes_back() {
             write_back(&mut machine, &ours).await?;
         }
         Ok(status)
@@ -116,8 +118,8 @@ async fn converse(
     }
 }
 
-/// Ends the emulated host in order, so that what the command wrote is on this machine: newer
-/// kernels hold some of it back.
+/// Ends the emulated host in order, so that what the command wrote is on this machine. It
+/// takes some seconds, so this is done only where it must be.
 async fn write_back(machine: &mut Machine, stream: &std::os::unix::net::UnixStream) -> Result<()> {
     let end = async {
         let connection = Connection::over(to_tokio(stream)?, END_PATIENCE).await?;

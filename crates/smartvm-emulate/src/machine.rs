@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -31,21 +31,29 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Starts QEMU. `port` is the other end of the agent's stream.
-    pub(crate) fn start(qemu: &Qemu<'_>, initramfs: &[u8], port: OwnedFd) -> Result<Self> {
-        let initramfs = in_memory(initramfs).map_err(|cause| {
-            Error::new(ErrorKind::Host, "keeping the initramfs in memory").because(cause)
+    pub(crate) fn start(
+        qemu: &Qemu<'_>,
+        vmlinux: &[u8],
+        initramfs: &[u8],
+        port: OwnedFd,
+    ) -> Result<Self> {
+        let files = in_memory(vmlinux).and_then(|vmlinux| Ok((vmlinux, in_memory(initramfs)?)));
+        let (vmlinux, initramfs) = files.map_err(|cause| {
+            Error::new(ErrorKind::Host, "keeping files for QEMU in memory").because(cause)
         })?;
-        let arguments = qemu.arguments(Inherited {
+        let inherited = Inherited {
+            vmlinux: vmlinux.as_raw_fd(),
             initramfs: initramfs.as_raw_fd(),
             port: port.as_raw_fd(),
-        })?;
+        };
+        let arguments = qemu.arguments(inherited)?;
         let mut command = Command::new(PROGRAM);
         command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        inherit(&mut command, [initramfs.as_raw_fd(), port.as_raw_fd()]);
+        inherit(&mut command, inherited);
 
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let (started, start) = mpsc::channel();
@@ -56,7 +64,7 @@ impl Machine {
         let keeper = thread::spawn(move || {
             let child = command.spawn();
             // QEMU has them now.
-            drop((command, initramfs, port));
+            drop((command, vmlinux, initramfs, port));
             match child {
                 Ok(child) => {
                     let pidfd =
@@ -155,14 +163,14 @@ fn collect(mut stream: impl Read, tail: &Mutex<VecDeque<u8>>) {
 
 /// A file without a name: nobody has to remove it.
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create("initramfs", MemfdFlags::CLOEXEC)?;
+    let fd = rustix::fs::memfd_create("smartvm", MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(fd);
     file.write_all(bytes)?;
     Ok(file.into())
 }
 
 /// Lets the child have these descriptors, and end when the thread that starts it ends.
-fn inherit(command: &mut Command, descriptors: [RawFd; 2]) {
+fn inherit(command: &mut Command, descriptors: Inherited) {
     let parent = rustix::process::getpid();
     let prepare = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -170,7 +178,7 @@ fn inherit(command: &mut Command, descriptors: [RawFd; 2]) {
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
-        for fd in descriptors {
+        for fd in [descriptors.vmlinux, descriptors.initramfs, descriptors.port] {
             // SAFETY: the caller keeps them open until the child has been started.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             rustix::io::fcntl_setfd(fd, FdFlags::empty())?;

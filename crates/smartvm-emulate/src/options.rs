@@ -25,7 +25,7 @@ pub struct Options {
     /// Memory in MiB, by default 6144. Half of it is what the command may write to disk.
     pub memory_mib: u32,
     /// A directory with `boot/vmlinuz-RELEASE` and `lib/modules/RELEASE`. By default
-    /// `SMARTVM_EMULATE_KERNEL`, what `cargo xtask setup` fetched, or this machine's own.
+    /// what `cargo xtask setup` fetched, or this machine's own.
     pub kernel: Option<PathBuf>,
     /// The guest agent's program. By default the one beside this program, or on `PATH`.
     pub agent: Option<PathBuf>,

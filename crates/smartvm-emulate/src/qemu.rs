@@ -34,6 +34,7 @@ pub(crate) struct Qemu<'a> {
 /// Descriptors that QEMU inherits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inherited {
+    pub(crate) vmlinux: RawFd,
     pub(crate) initramfs: RawFd,
     /// A connected socket to the agent.
     pub(crate) port: RawFd,
@@ -53,9 +54,8 @@ impl Qemu<'_> {
         arguments.pair("-m", format!("{}M", self.memory_mib));
         arguments.words(&["-chardev", "stdio,id=console,signal=off"]);
         arguments.words(&["-serial", "chardev:console"]);
-        arguments.pair("-kernel", self.kernel.image.as_os_str());
-        let initramfs = inherited.initramfs;
-        arguments.pair("-initrd", format!("/proc/self/fd/{initramfs}"));
+        arguments.pair("-kernel", format!("/proc/self/fd/{}", inherited.vmlinux));
+        arguments.pair("-initrd", format!("/proc/self/fd/{}", inherited.initramfs));
         arguments.pair("-append", self.command_line()?);
         arguments.share("root", Path::new("/"), true);
         arguments.share("modules", &self.kernel.tree, true);
@@ -190,6 +190,7 @@ mod tests {
             memory_mib: 512,
         };
         let inherited = Inherited {
+            vmlinux: 6,
             initramfs: 7,
             port: 8,
         };

@@ -9,14 +9,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::decompress::Compression;
 use crate::{Error, ErrorKind, Result};
 use index::Index;
 
 /// The largest module, decompressed, in bytes.
 const MODULE_LIMIT: u64 = 64 << 20;
-
-/// The most memory a compressed module may ask its decompressor for, in bytes.
-const WINDOW_LIMIT: u64 = 64 << 20;
 
 /// The longest chain of dependencies. Real kernels stay below ten.
 const DEPTH_LIMIT: usize = 64;
@@ -167,21 +165,10 @@ impl ModuleFile {
     pub fn read(&self) -> Result<Vec<u8>> {
         let file = File::open(&self.path)
             .map_err(|cause| Error::io("opening the kernel module", &self.path, cause))?;
-        let extension = self.path.extension().and_then(|name| name.to_str());
-        let bytes = match extension {
-            Some("xz") => bounded(lzma_rust2::XzReader::new_mem_limit(
-                file,
-                true,
-                (WINDOW_LIMIT >> 10) as u32,
-            )),
-            Some("gz") => bounded(flate2::read::MultiGzDecoder::new(file)),
-            Some("zst") => {
-                ruzstd::decoding::StreamingDecoder::new_with_max_window_size(file, WINDOW_LIMIT)
-                    .map_err(std::io::Error::other)
-                    .and_then(bounded)
-            }
-            _ => bounded(file),
-        };
+        let bytes = bounded(file).and_then(|bytes| match Compression::of(&bytes) {
+            Some(compression) => bounded(compression.reader(bytes.as_slice(), true)?),
+            None => Ok(bytes),
+        });
         bytes.map_err(|cause| {
             let error = Error::io("reading the kernel module", &self.path, cause);
             match error.kind() {

@@ -167,9 +167,11 @@ fn modules_are_read_through_every_compression() {
 #[test]
 fn a_damaged_or_huge_module_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
-    for name in ["m.ko.xz", "m.ko.gz", "m.ko.zst"] {
+    let xz = include_bytes!("m.ko.xz");
+    let broken = [&xz[..60], b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd\x04"];
+    for (name, bytes) in ["m.ko.xz", "m.ko.gz", "m.ko.zst"].into_iter().zip(broken) {
         let path = temp.path().join(name);
-        fs::write(&path, b"not what the name says").unwrap();
+        fs::write(&path, bytes).unwrap();
         let file = ModuleFile {
             name: "m".into(),
             path,
