@@ -40,10 +40,8 @@ impl Tier {
         }
     }
 
-    fn parse(name: Option<String>) -> Result<Self> {
-        let tier = Self::ALL
-            .into_iter()
-            .find(|tier| name.as_deref() == Some(tier.name()));
+    fn parse(name: Option<&str>) -> Result<Self> {
+        let tier = Self::ALL.into_iter().find(|tier| name == Some(tier.name()));
         tier.ok_or_else(|| Failure::new("a tier is one of: pure, host, guest"))
     }
 }
@@ -96,8 +94,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Task> {
                     None => (option, arguments.next()),
                 };
                 match option.as_str() {
-                    "--tier" => choice.only.push(Tier::parse(value)?),
-                    "--allow-skip" => choice.may_skip.push(Tier::parse(value)?),
+                    "--tier" => choice.only.push(Tier::parse(value.as_deref())?),
+                    "--allow-skip" => choice.may_skip.push(Tier::parse(value.as_deref())?),
                     _ => return Err(usage(&format!("unknown option {option}"))),
                 }
             }

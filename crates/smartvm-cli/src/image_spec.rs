@@ -46,7 +46,12 @@ pub(crate) fn from_image(options: &SmartVmOptions, image: &str) -> Result<MicroV
         .build();
     Ok(MicroVmSpec::builder()
         .boot_source(boot_source)
-        .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(MEMORY_MIB).build())
+        .machine_config(
+            MachineConfig::builder()
+                .vcpu_count(1)
+                .mem_size_mib(MEMORY_MIB)
+                .build(),
+        )
         .drives(vec![root])
         .build())
 }
@@ -57,8 +62,14 @@ pub(crate) fn keep_agent_as_init(spec: &mut MicroVmSpec) {
     if spec.boot_source.initrd_path.is_none() {
         return;
     }
-    let args = spec.boot_source.boot_args.get_or_insert_with(|| DEFAULT_BOOT_ARGS.into());
-    if !args.split_whitespace().any(|word| word.starts_with("smartvm.init=")) {
+    let args = spec
+        .boot_source
+        .boot_args
+        .get_or_insert_with(|| DEFAULT_BOOT_ARGS.into());
+    if !args
+        .split_whitespace()
+        .any(|word| word.starts_with("smartvm.init="))
+    {
         args.push(' ');
         args.push_str(AGENT_AS_INIT);
     }

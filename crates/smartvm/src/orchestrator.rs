@@ -146,10 +146,11 @@ impl SmartVm {
     }
 
     fn check_context(&self) -> host::CheckContext {
-        let mut context = host::CheckContext::default();
-        context.assume_kvm = self.parts.assume_kvm;
-        context.runtime = self.options.runtime_options();
-        context
+        host::CheckContext {
+            assume_kvm: self.parts.assume_kvm,
+            runtime: self.options.runtime_options(),
+            ..host::CheckContext::default()
+        }
     }
 
     /// A handle of a VM that was made before, by this process or another.

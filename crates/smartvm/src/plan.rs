@@ -110,26 +110,24 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
 fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> MicroVmSpec {
     let mut spec = spec.clone();
     spec.id = Some(context.id.to_string());
-    let absolute = |path: &mut PathBuf| *path = context.base.join(&*path);
-    absolute(&mut spec.boot_source.kernel_image_path);
-    spec.boot_source.initrd_path.as_mut().map(absolute);
-    for drive in &mut spec.drives {
-        drive.path_on_host.as_mut().map(absolute);
-        drive.socket.as_mut().map(absolute);
+    let drives = spec
+        .drives
+        .iter_mut()
+        .flat_map(|drive| [drive.path_on_host.as_mut(), drive.socket.as_mut()]);
+    let paths = [
+        Some(&mut spec.boot_source.kernel_image_path),
+        spec.boot_source.initrd_path.as_mut(),
+        spec.vsock.as_mut().map(|vsock| &mut vsock.uds_path),
+        spec.logger.as_mut().map(|logger| &mut logger.log_path),
+        spec.metrics
+            .as_mut()
+            .map(|metrics| &mut metrics.metrics_path),
+        spec.serial.as_mut().map(|serial| &mut serial.path),
+        spec.staging_dir.as_mut(),
+    ];
+    for path in paths.into_iter().chain(drives).flatten() {
+        *path = context.base.join(&*path);
     }
-    spec.vsock
-        .as_mut()
-        .map(|vsock| absolute(&mut vsock.uds_path));
-    spec.logger
-        .as_mut()
-        .map(|logger| absolute(&mut logger.log_path));
-    spec.metrics
-        .as_mut()
-        .map(|metrics| absolute(&mut metrics.metrics_path));
-    spec.serial
-        .as_mut()
-        .map(|serial| absolute(&mut serial.path));
-    spec.staging_dir.as_mut().map(absolute);
     spec.vsock.get_or_insert_with(|| {
         Vsock::builder()
             .guest_cid(GUEST_CID)

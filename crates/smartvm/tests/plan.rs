@@ -16,7 +16,11 @@ const TABLE: &str = include_str!("leaves.txt");
 /// The oldest version that has every field of the spec.
 const COMPLETE: Version = Version::new(1, 16, 0);
 
-fn plan_for(spec: &MicroVmSpec, version: Version, options: &RuntimeOptions) -> smartvm::Result<Plan> {
+fn plan_for(
+    spec: &MicroVmSpec,
+    version: Version,
+    options: &RuntimeOptions,
+) -> smartvm::Result<Plan> {
     let context = Context {
         id: spec.id.as_deref().unwrap_or("made-up").parse()?,
         runtime_dir: Path::new("/run/smartvm"),
@@ -84,8 +88,12 @@ fn mutations(spec: &Value, place: &str) -> Vec<Value> {
 
 /// The leaves that the table ties to a test.
 fn leaves_of(test: &str) -> Vec<&'static str> {
-    let lines = TABLE.lines().filter(|line| line.starts_with("spec ") && line.ends_with(test));
-    lines.map(|line| line.split_whitespace().nth(1).unwrap()).collect()
+    let lines = TABLE
+        .lines()
+        .filter(|line| line.starts_with("spec ") && line.ends_with(test));
+    lines
+        .map(|line| line.split_whitespace().nth(1).unwrap())
+        .collect()
 }
 
 #[test]
@@ -93,13 +101,19 @@ fn every_field_reaches_the_payload() {
     let spec: Value = serde_json::from_str(FULL).unwrap();
     let whole = effects(&spec).expect("the full spec plans");
     let leaves = leaves_of("every_field_reaches_the_payload");
-    assert!(leaves.len() > 50, "only {} leaves are tied to this test", leaves.len());
+    assert!(
+        leaves.len() > 50,
+        "only {} leaves are tied to this test",
+        leaves.len()
+    );
     for leaf in leaves {
         let places = places(&spec, leaf);
         assert!(!places.is_empty(), "{leaf} is not in the full spec");
         for place in places {
-            let changed: Vec<_> =
-                mutations(&spec, &place).iter().filter_map(effects).collect();
+            let changed: Vec<_> = mutations(&spec, &place)
+                .iter()
+                .filter_map(effects)
+                .collect();
             assert!(!changed.is_empty(), "{place}: no change of it plans");
             assert!(
                 changed.iter().all(|effects| *effects != whole),
@@ -120,7 +134,9 @@ fn the_id_is_the_specs() {
     let plan = plan_for(&full(), COMPLETE, &RuntimeOptions::default()).unwrap();
     assert_eq!(plan.id.as_str(), "web-1");
     assert_eq!(plan.run_dir, Path::new("/run/smartvm/web-1"));
-    let Some(Step::SpawnVmm { args, .. }) = plan.steps.last() else { panic!("no VMM") };
+    let Some(Step::SpawnVmm { args, .. }) = plan.steps.last() else {
+        panic!("no VMM")
+    };
     assert_eq!(args[..2], ["--id", "web-1"]);
 }
 
@@ -129,8 +145,7 @@ fn metadata_is_put_before_boot() {
     let plan = plan_for(&full(), COMPLETE, &RuntimeOptions::default()).unwrap();
     let position = |path: &str| plan.requests.iter().position(|r| r.path() == path).unwrap();
     assert!(position("/mmds/config") < position("/mmds"));
-    let body: Value =
-        serde_json::from_slice(plan.requests[position("/mmds")].body()).unwrap();
+    let body: Value = serde_json::from_slice(plan.requests[position("/mmds")].body()).unwrap();
     assert_eq!(body, full().metadata.unwrap());
 }
 
@@ -145,19 +160,30 @@ fn drives_are_staged_where_the_spec_says() {
         plan.steps.iter().filter_map(target).collect()
     };
     let copies = RuntimeOptions::default();
-    let links =
-        SmartVmOptions::builder().ephemeral_writable_drives(false).build().runtime_options();
+    let links = SmartVmOptions::builder()
+        .ephemeral_writable_drives(false)
+        .build()
+        .runtime_options();
     let mut spec = full();
     // `rootfs` is read-only and says `ephemeral: true`; `data` is writable and says nothing.
     let elsewhere = "/srv/staging/smartvm-web-1";
     assert_eq!(
         staged(&spec, &copies),
-        [format!("{elsewhere}/rootfs-rootfs.ext4"), format!("{elsewhere}/data-data.ext4")]
+        [
+            format!("{elsewhere}/rootfs-rootfs.ext4"),
+            format!("{elsewhere}/data-data.ext4")
+        ]
     );
-    assert_eq!(staged(&spec, &links), [format!("{elsewhere}/rootfs-rootfs.ext4")]);
+    assert_eq!(
+        staged(&spec, &links),
+        [format!("{elsewhere}/rootfs-rootfs.ext4")]
+    );
     spec.staging_dir = None;
     spec.drives[0].ephemeral = None;
-    assert_eq!(staged(&spec, &copies), ["/run/smartvm/web-1/drives/data-data.ext4"]);
+    assert_eq!(
+        staged(&spec, &copies),
+        ["/run/smartvm/web-1/drives/data-data.ext4"]
+    );
     spec.drives[1].ephemeral = Some(false);
     assert!(staged(&spec, &copies).is_empty());
 }
@@ -166,7 +192,12 @@ fn drives_are_staged_where_the_spec_says() {
 fn what_a_version_lacks_is_refused_naming_the_one_that_has_it() {
     let refused = plan_for(&full(), Version::new(1, 12, 1), &RuntimeOptions::default());
     let error = refused.unwrap_err();
-    assert!(error.to_string().contains("serial is unknown to Firecracker 1.12.1"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("serial is unknown to Firecracker 1.12.1"),
+        "{error}"
+    );
     assert!(error.way_out().unwrap().contains("1.14.0"), "{error:?}");
 }
 
@@ -175,5 +206,8 @@ fn relative_paths_are_relative_to_the_callers_directory() {
     let mut spec = full();
     spec.boot_source.kernel_image_path = "vmlinux".into();
     let plan = plan_for(&spec, COMPLETE, &RuntimeOptions::default()).unwrap();
-    assert_eq!(plan.spec.boot_source.kernel_image_path, Path::new("/home/me/vmlinux"));
+    assert_eq!(
+        plan.spec.boot_source.kernel_image_path,
+        Path::new("/home/me/vmlinux")
+    );
 }

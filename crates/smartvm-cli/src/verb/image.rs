@@ -70,14 +70,21 @@ struct BuildArgs {
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.trim().parse().map_err(|e| format!("{digits:?}: {e}"))?;
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|e| format!("{digits:?}: {e}"))?;
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
         "g" | "gib" => 1 << 30,
         "t" | "tib" => 1 << 40,
-        other => return Err(format!("unknown unit {other:?}: write KiB, MiB, GiB or TiB")),
+        other => {
+            return Err(format!(
+                "unknown unit {other:?}: write KiB, MiB, GiB or TiB"
+            ));
+        }
     };
     number.checked_mul(unit).ok_or_else(|| "too large".into())
 }
@@ -132,7 +139,9 @@ fn options(args: BuildArgs) -> Result<BuildOptions> {
 fn verify(bundle: &Bundle, watch: &mut Watch<'_>) -> Result<()> {
     let unchecked = bundle.verify(watch)?;
     for role in &unchecked {
-        output::note(format_args!("note: the manifest has no checksum of the {role}"));
+        output::note(format_args!(
+            "note: the manifest has no checksum of the {role}"
+        ));
     }
     output::line(format_args!("{}: as its manifest says", bundle.bundle_id()))
 }

@@ -52,14 +52,11 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &LogsArgs) -> Result<u8> {
     let mut end = std::pin::pin!(vm.wait(None));
     loop {
         output::bytes(&follower.read()?)?;
-        match tokio::time::timeout(PAUSE, &mut end).await {
-            Ok(ended) => {
-                ended?;
-                // The files are gone with the run dir; open ones can still be read.
-                output::bytes(&follower.read()?)?;
-                return Ok(0);
-            }
-            Err(_) => {}
+        if let Ok(ended) = tokio::time::timeout(PAUSE, &mut end).await {
+            ended?;
+            // The files are gone with the run dir; open ones can still be read.
+            output::bytes(&follower.read()?)?;
+            return Ok(0);
         }
     }
 }

@@ -15,13 +15,18 @@ use crate::support::Corner;
 async fn failure(smartvm: &SmartVm, spec: &MicroVmSpec) -> Error {
     match smartvm.create(spec).await {
         Err(e) => e,
-        Ok(mut vm) => vm.start(&StartOptions::default()).await.expect_err("it started"),
+        Ok(mut vm) => vm
+            .start(&StartOptions::default())
+            .await
+            .expect_err("it started"),
     }
 }
 
 fn booting(corner: &Corner, kernel: &str) -> MicroVmSpec {
     let mut spec = corner.large();
-    spec.boot_source = BootSource::builder().kernel_image_path(corner.file(kernel)).build();
+    spec.boot_source = BootSource::builder()
+        .kernel_image_path(corner.file(kernel))
+        .build();
     spec
 }
 
@@ -67,7 +72,10 @@ async fn an_id_in_use_is_refused_and_its_holder_untouched() {
     second.id = Some("large".into());
     let error = failure(&smartvm, &second).await;
     assert_eq!(error.kind(), ErrorKind::WrongState, "{error:?}");
-    assert!(error.way_out().unwrap().contains("rm --force large"), "{error:?}");
+    assert!(
+        error.way_out().unwrap().contains("rm --force large"),
+        "{error:?}"
+    );
     first.pause().await.unwrap();
     first.stop(StopMode::Kill).await.unwrap();
 }
@@ -91,7 +99,11 @@ async fn a_state_file_of_a_newer_version_or_a_corrupt_one_stops_only_its_own_vm(
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let mut vms = Vec::new();
-    for (id, content) in [("newer", "{\"format\":9999}"), ("corrupt", "{\"format\":1,"), ("sound", "")] {
+    for (id, content) in [
+        ("newer", "{\"format\":9999}"),
+        ("corrupt", "{\"format\":1,"),
+        ("sound", ""),
+    ] {
         let mut spec = corner.small();
         spec.id = Some(id.into());
         let vm = smartvm.create(&spec).await.unwrap();
@@ -101,12 +113,23 @@ async fn a_state_file_of_a_newer_version_or_a_corrupt_one_stops_only_its_own_vm(
         vms.push(vm);
     }
     let listed = smartvm.list().unwrap();
-    let kinds: Vec<_> = listed.iter().map(|(_, state)| state.as_ref().err().map(Error::kind)).collect();
-    assert_eq!(kinds, [Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt), None]);
+    let kinds: Vec<_> = listed
+        .iter()
+        .map(|(_, state)| state.as_ref().err().map(Error::kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt), None]
+    );
     let found = smartvm.gc(false).unwrap();
     let names: Vec<_> = found.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(names, ["corrupt", "newer"]);
-    assert!(found.iter().all(|one| matches!(one.finding, Finding::Failed { .. })), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|one| matches!(one.finding, Finding::Failed { .. })),
+        "{found:?}"
+    );
     vms[2].start(&StartOptions::default()).await.unwrap();
     vms[2].stop(StopMode::Kill).await.unwrap();
 }
@@ -136,9 +159,15 @@ async fn a_run_dir_of_another_user_is_refused() {
     std::fs::create_dir(&path).unwrap();
     std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
     let error = smartvm.get(&"theirs".parse().unwrap()).unwrap_err();
-    assert!(error.to_string().contains("belongs to user 65534"), "{error}");
+    assert!(
+        error.to_string().contains("belongs to user 65534"),
+        "{error}"
+    );
     let found = smartvm.gc(false).unwrap();
-    assert!(matches!(found[0].finding, Finding::Failed { .. }), "{found:?}");
+    assert!(
+        matches!(found[0].finding, Finding::Failed { .. }),
+        "{found:?}"
+    );
     assert!(path.exists());
 }
 
@@ -158,7 +187,10 @@ async fn staging_on_a_full_disk_is_refused_with_the_figures_and_leaves_nothing()
     let before = corner.picture();
     let error = failure(&smartvm, &corner.large()).await;
     let after = corner.picture();
-    let unmounted = std::process::Command::new("umount").arg(&small).status().unwrap();
+    let unmounted = std::process::Command::new("umount")
+        .arg(&small)
+        .status()
+        .unwrap();
     assert!(unmounted.success());
     assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
     assert!(error.to_string().contains("1.0 MiB"), "{error}");

@@ -21,7 +21,9 @@ fn detached_vms_are_seen_and_ended_by_other_processes() {
     let before = corner.picture();
     let run = |args: &[&str]| corner.command().args(args).assert();
     let mut start = corner.command();
-    start.args(["run", "--assume-kvm", "--detach", "-f"]).arg(&spec);
+    start
+        .args(["run", "--assume-kvm", "--detach", "-f"])
+        .arg(&spec);
     start.assert().success().stdout("web-1\n");
     let listed = run(&["--json", "ps"]).success();
     let listed: serde_json::Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
@@ -29,11 +31,16 @@ fn detached_vms_are_seen_and_ended_by_other_processes() {
     assert_eq!(listed[0]["state"], "running");
     run(&["pause", "web"]).success();
     run(&["resume", "web-1"]).success();
-    assert_eq!(text(&run(&["logs", "web"]).success().get_output().stdout), "TINY GUEST UP\n");
+    assert_eq!(
+        text(&run(&["logs", "web"]).success().get_output().stdout),
+        "TINY GUEST UP\n"
+    );
     run(&["inspect", "web"]).success();
     run(&["rm", "web"]).code(4);
     run(&["stop", "--force", "web"]).success();
-    run(&["wait", "web"]).success().stdout("killed on request\n");
+    run(&["wait", "web"])
+        .success()
+        .stdout("killed on request\n");
     run(&["logs", "web"]).success().stdout("TINY GUEST UP\n");
     corner.becomes(&before, "after stop");
     run(&["rm", "web"]).success();
@@ -46,7 +53,11 @@ fn created_vms_are_started_by_other_processes() {
     let corner = Corner::new();
     let spec = corner.spec_file(&named(&corner, "later"));
     let run = |args: &[&str]| corner.command().args(args).assert();
-    let created = corner.command().args(["create", "--assume-kvm", "-f"]).arg(&spec).assert();
+    let created = corner
+        .command()
+        .args(["create", "--assume-kvm", "-f"])
+        .arg(&spec)
+        .assert();
     created.success().stdout("later\n");
     run(&["gc"]).success().stdout("");
     run(&["exec", "later", "--", "true"]).code(125);
@@ -63,10 +74,23 @@ fn every_problem_of_a_spec_is_told_with_its_path_and_status_2() {
     let mut spec = named(&corner, "bad_id");
     spec.machine_config.vcpu_count = 33;
     let path = corner.spec_file(&spec);
-    let refused = corner.command().args(["validate", "-f"]).arg(&path).assert().code(2);
+    let refused = corner
+        .command()
+        .args(["validate", "-f"])
+        .arg(&path)
+        .assert()
+        .code(2);
     let told = text(&refused.get_output().stderr);
-    assert!(told.contains("id") && told.contains("machineConfig.vcpuCount"), "{told}");
-    let refused = corner.command().args(["--json", "validate", "-f"]).arg(&path).assert().code(2);
+    assert!(
+        told.contains("id") && told.contains("machineConfig.vcpuCount"),
+        "{told}"
+    );
+    let refused = corner
+        .command()
+        .args(["--json", "validate", "-f"])
+        .arg(&path)
+        .assert()
+        .code(2);
     let told = text(&refused.get_output().stderr);
     let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
     assert_eq!(last["error"]["kind"], "invalid");
@@ -80,27 +104,58 @@ fn a_host_without_hardware_virtualization_is_refused_and_the_way_out_named() {
     let spec = corner.spec_file(&named(&corner, "x"));
     let mut command = corner.command();
     command.args(["run", "--detach", "-f"]).arg(&spec);
-    if flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm")) {
+    if flags
+        .split_whitespace()
+        .any(|flag| matches!(flag, "vmx" | "svm"))
+    {
         command.assert().success();
-        corner.command().args(["rm", "--force", "x"]).assert().success();
+        corner
+            .command()
+            .args(["rm", "--force", "x"])
+            .assert()
+            .success();
         return;
     }
     let told = text(&command.assert().code(5).get_output().stderr);
-    assert!(told.contains("smartvm emulate --") && told.contains("--assume-kvm"), "{told}");
+    assert!(
+        told.contains("smartvm emulate --") && told.contains("--assume-kvm"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_plan_names_every_step_its_undo_and_every_request() {
     let corner = Corner::new();
     let spec = corner.spec_file(&corner.large());
-    let plan = corner.command().args(["plan", "-f"]).arg(&spec).assert().success();
+    let plan = corner
+        .command()
+        .args(["plan", "-f"])
+        .arg(&spec)
+        .assert()
+        .success();
     let told = text(&plan.get_output().stdout);
-    for part in ["copy drive copied", "undo: remove the copy", "/boot-source", "InstanceStart"] {
+    for part in [
+        "copy drive copied",
+        "undo: remove the copy",
+        "/boot-source",
+        "InstanceStart",
+    ] {
         assert!(told.contains(part), "{part} is missing in {told}");
     }
-    let plan = corner.command().args(["--json", "plan", "-f"]).arg(&spec).assert().success();
+    let plan = corner
+        .command()
+        .args(["--json", "plan", "-f"])
+        .arg(&spec)
+        .assert()
+        .success();
     let plan: serde_json::Value = serde_json::from_slice(&plan.get_output().stdout).unwrap();
-    assert!(plan["steps"].as_array().unwrap().iter().any(|step| step["do"] == "stageDrive"));
+    assert!(
+        plan["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|step| step["do"] == "stageDrive")
+    );
     assert!(!corner.file("run").exists(), "a plan touches nothing");
 }
 

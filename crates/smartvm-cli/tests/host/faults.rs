@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,17 +19,24 @@ const CORNER: &str = "SMARTVM_TEST_CORNER";
 const DIE_AT: &str = "SMARTVM_TEST_DIE_AT";
 const WITH_KEEPER: &str = "SMARTVM_TEST_WITH_KEEPER";
 
-fn watch(at: impl Fn(usize) -> ControlFlow<()> + Send + Sync + 'static) -> (Watch, Arc<AtomicUsize>) {
+fn watch(
+    at: impl Fn(usize) -> ControlFlow<()> + Send + Sync + 'static,
+) -> (Watch, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&seen);
-    (Arc::new(move |_: &_| at(count.fetch_add(1, Ordering::SeqCst))), seen)
+    (
+        Arc::new(move |_: &_| at(count.fetch_add(1, Ordering::SeqCst))),
+        seen,
+    )
 }
 
 /// How many moments the start of the largest plan has, at each of which something may fail.
 async fn moments(smartvm: &SmartVm, corner: &Corner) -> usize {
     let (watch, seen) = watch(|_| ControlFlow::Continue(()));
     let mut vm = smartvm.create(&corner.large()).await.unwrap();
-    vm.start(&StartOptions::default().watch(watch)).await.unwrap();
+    vm.start(&StartOptions::default().watch(watch))
+        .await
+        .unwrap();
     vm.stop(StopMode::Kill).await.unwrap();
     let moments = seen.load(Ordering::SeqCst);
     assert!(moments > 40, "the largest plan has only {moments} moments");
@@ -49,10 +56,21 @@ async fn a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
             false => ControlFlow::Continue(()),
         });
         let mut vm = smartvm.create(&corner.large()).await.unwrap();
-        let failure = vm.start(&StartOptions::default().watch(watch)).await.unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::Cancelled, "moment {moment}: {failure:?}");
+        let failure = vm
+            .start(&StartOptions::default().watch(watch))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            failure.kind(),
+            ErrorKind::Cancelled,
+            "moment {moment}: {failure:?}"
+        );
         assert!(failure.cleanup().is_empty(), "moment {moment}: {failure:?}");
-        assert_eq!(corner.picture(), before, "moment {moment}: not all is given back on return");
+        assert_eq!(
+            corner.picture(),
+            before,
+            "moment {moment}: not all is given back on return"
+        );
     }
 }
 
@@ -96,7 +114,12 @@ async fn owner_process() {
     let (watch, _) = watch(move |now| {
         if now == die_at {
             if with_keeper {
-                let keeper = RunDir::at(&run_dir).unwrap().state().unwrap().keeper.unwrap();
+                let keeper = RunDir::at(&run_dir)
+                    .unwrap()
+                    .state()
+                    .unwrap()
+                    .keeper
+                    .unwrap();
                 let keeper = keeper.open().unwrap().unwrap();
                 keeper.signal(Signal::KILL).unwrap();
                 assert!(keeper.wait(Duration::from_secs(10)).unwrap());
@@ -107,7 +130,9 @@ async fn owner_process() {
     });
     let smartvm = corner.smartvm();
     let mut vm = smartvm.create(&corner.large()).await.unwrap();
-    vm.start(&StartOptions::default().watch(watch)).await.unwrap();
+    vm.start(&StartOptions::default().watch(watch))
+        .await
+        .unwrap();
     panic!("moment {die_at} never came");
 }
 
@@ -124,7 +149,11 @@ fn die_at(corner: &Corner, moment: usize, with_keeper: bool) {
     }
     let status = owner.status().unwrap();
     use std::os::unix::process::ExitStatusExt;
-    assert_eq!(status.signal(), Some(9), "moment {moment}: the owner was not killed: {status}");
+    assert_eq!(
+        status.signal(),
+        Some(9),
+        "moment {moment}: the owner was not killed: {status}"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +181,10 @@ async fn when_owner_and_keeper_are_killed_at_any_moment_gc_finds_and_removes_eve
             matches!(done.as_slice(), [one] if matches!(one.finding, Finding::GivenBack { .. })),
             "moment {moment}: {done:?}"
         );
-        corner.becomes(&before, &format!("owner and keeper killed at moment {moment}"));
+        corner.becomes(
+            &before,
+            &format!("owner and keeper killed at moment {moment}"),
+        );
         assert_eq!(smartvm.gc(false).unwrap(), []);
     }
 }

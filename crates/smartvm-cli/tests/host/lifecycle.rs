@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use smartvm::ErrorKind;
-use smartvm::firecracker::exit::{Ended, Reason};
 use smartvm::firecracker::client::Request;
+use smartvm::firecracker::exit::{Ended, Reason};
 use smartvm::keeper::ring;
 use smartvm::process::ProcessId;
 use smartvm::rundir::{State, file};
@@ -23,7 +23,9 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("{what} never came true"));
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("{what} never came true"));
 }
 
 #[tokio::test]
@@ -36,7 +38,10 @@ async fn a_vm_boots_prints_pauses_resumes_and_is_gone_after_stop() {
     vm.start(&StartOptions::default()).await.unwrap();
     assert_eq!(vm.state().unwrap().state, State::Running);
     let console = vm.run_dir().file(file::CONSOLE);
-    until("the greeting", || ring::tail(&console, 99).unwrap() == LINE.as_bytes()).await;
+    until("the greeting", || {
+        ring::tail(&console, 99).unwrap() == LINE.as_bytes()
+    })
+    .await;
     vm.pause().await.unwrap();
     let told: serde_json::Value = vm.client().ask(&Request::get("/")).await.unwrap();
     assert_eq!(told["state"], "Paused");
@@ -46,7 +51,10 @@ async fn a_vm_boots_prints_pauses_resumes_and_is_gone_after_stop() {
     let told: serde_json::Value = vm.client().ask(&Request::get("/")).await.unwrap();
     assert_eq!(told["state"], "Running");
     let ended = vm.stop(StopMode::Kill).await.unwrap();
-    assert_eq!((ended.state, &ended.reason), (State::Stopped, &Reason::Killed));
+    assert_eq!(
+        (ended.state, &ended.reason),
+        (State::Stopped, &Reason::Killed)
+    );
     assert_eq!(ended.console, LINE);
     assert_eq!(corner.picture(), before);
     assert_eq!(vm.state().unwrap_err().kind(), ErrorKind::NotFound);
@@ -58,14 +66,19 @@ async fn a_guest_that_resets_ends_its_vm_with_that_reason() {
     let smartvm = corner.smartvm();
     let before = corner.picture();
     let mut spec = corner.small();
-    spec.boot_source = BootSource::builder().kernel_image_path(corner.file("tiny-reset")).build();
+    spec.boot_source = BootSource::builder()
+        .kernel_image_path(corner.file("tiny-reset"))
+        .build();
     let mut vm = smartvm.create(&spec).await.unwrap();
     // It may have ended before the start is over: that is no failure of the start's to hide.
     if let Err(e) = vm.start(&StartOptions::default()).await {
         assert!(e.to_string().contains("the guest reset"), "{e}");
     }
     let ended = vm.wait(Some(PATIENCE)).await.unwrap();
-    assert_eq!((ended.reason, ended.vmm), (Reason::GuestReset, Some(Ended::Exited(0))));
+    assert_eq!(
+        (ended.reason, ended.vmm),
+        (Reason::GuestReset, Some(Ended::Exited(0)))
+    );
     assert_eq!(corner.picture(), before);
 }
 
@@ -80,7 +93,10 @@ async fn a_vmm_killed_from_outside_is_noticed_and_cleaned_up_as_a_failure() {
     vmm.signal(rustix::process::Signal::KILL).unwrap();
     let ended = vm.wait(Some(PATIENCE)).await.unwrap();
     assert_eq!(ended.state, State::Failed);
-    assert_eq!((ended.reason, ended.vmm), (Reason::KilledFromOutside, Some(Ended::Killed(9))));
+    assert_eq!(
+        (ended.reason, ended.vmm),
+        (Reason::KilledFromOutside, Some(Ended::Killed(9)))
+    );
     assert_eq!(corner.picture(), before);
 }
 
@@ -101,11 +117,17 @@ async fn dropping_the_owners_handle_ends_its_vm_and_a_detached_one_lives_on() {
     let smartvm = corner.smartvm();
     let before = corner.picture();
     let mut owned = smartvm.create(&corner.small()).await.unwrap();
-    owned.start_and_let_go(&StartOptions::default()).await.unwrap();
+    owned
+        .start_and_let_go(&StartOptions::default())
+        .await
+        .unwrap();
     let mut spec = corner.small();
     spec.lifetime = Some(Lifetime::Detached);
     let mut detached = smartvm.create(&spec).await.unwrap();
-    detached.start_and_let_go(&StartOptions::default()).await.unwrap();
+    detached
+        .start_and_let_go(&StartOptions::default())
+        .await
+        .unwrap();
     let (owned_id, detached_id) = (owned.id().clone(), detached.id().clone());
     drop((owned, detached));
     until("the owned VM's end", || smartvm.get(&owned_id).is_err()).await;
@@ -113,7 +135,11 @@ async fn dropping_the_owners_handle_ends_its_vm_and_a_detached_one_lives_on() {
     assert_eq!(record.reason, Reason::OwnerEnded);
     let mut again = smartvm.get(&detached_id).unwrap();
     assert_eq!(again.state().unwrap().state, State::Running);
-    assert_eq!(smartvm.gc(false).unwrap(), [], "a live VM is none of gc's business");
+    assert_eq!(
+        smartvm.gc(false).unwrap(),
+        [],
+        "a live VM is none of gc's business"
+    );
     again.stop(StopMode::Kill).await.unwrap();
     corner.becomes(&before, "after both ended");
 }
@@ -129,10 +155,16 @@ async fn when_many_end_all_are_signalled_before_any_is_waited_for() {
         vms.push(vm);
     }
     // The first one can't clean up while its lock is held: the others must not wait for it.
-    let vmms: Vec<ProcessId> = vms.iter().map(|vm| vm.state().unwrap().vmm.unwrap()).collect();
+    let vmms: Vec<ProcessId> = vms
+        .iter()
+        .map(|vm| vm.state().unwrap().vmm.unwrap())
+        .collect();
     let first = vms[0].run_dir().clone();
     let stopping = tokio::spawn(async move { stop_all(&mut vms, StopMode::Kill).await });
-    until("every VMM's end", || vmms.iter().all(|vmm| !vmm.is_alive().unwrap())).await;
+    until("every VMM's end", || {
+        vmms.iter().all(|vmm| !vmm.is_alive().unwrap())
+    })
+    .await;
     drop(first);
     for ended in stopping.await.unwrap() {
         assert_eq!(ended.unwrap().reason, Reason::Killed);
@@ -147,15 +179,24 @@ async fn drives_are_copied_or_linked_as_asked_and_what_is_the_users_stays() {
     vm.start(&StartOptions::default()).await.unwrap();
     let staging = corner.file("staging/smartvm-large");
     let copy = staging.join("copied-root.img");
-    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(corner.file("root.img")).unwrap());
+    assert_eq!(
+        std::fs::read(&copy).unwrap(),
+        std::fs::read(corner.file("root.img")).unwrap()
+    );
     let link = vm.run_dir().file("drives/linked-data.img");
     assert_eq!(std::fs::read_link(link).unwrap(), corner.file("data.img"));
-    assert!(corner.file("sockets/v.sock").exists(), "the user's vsock socket is where it was asked");
+    assert!(
+        corner.file("sockets/v.sock").exists(),
+        "the user's vsock socket is where it was asked"
+    );
     vm.stop(StopMode::Kill).await.unwrap();
     assert!(!staging.exists());
     assert!(!corner.file("sockets/v.sock").exists());
     assert!(corner.file("logs/vmm.log").exists(), "the user's log stays");
-    assert!(corner.file("logs/metrics").metadata().unwrap().len() > 0, "metrics were written");
+    assert!(
+        corner.file("logs/metrics").metadata().unwrap().len() > 0,
+        "metrics were written"
+    );
 }
 
 #[tokio::test]
@@ -167,14 +208,28 @@ async fn vms_are_found_by_label_alive_and_ended() {
     let mut vm = smartvm.create(&spec).await.unwrap();
     vm.start(&StartOptions::default()).await.unwrap();
     let count = |flags: &[&str], label: &str| {
-        let listed = corner.command().args(["--json", "ps", "--label", label]).args(flags).assert();
+        let listed = corner
+            .command()
+            .args(["--json", "ps", "--label", label])
+            .args(flags)
+            .assert();
         let rows: serde_json::Value =
             serde_json::from_slice(&listed.success().get_output().stdout).unwrap();
         rows.as_array().unwrap().len()
     };
-    assert_eq!((count(&[], "app=web"), count(&[], "app"), count(&[], "app=db")), (1, 1, 0));
+    assert_eq!(
+        (
+            count(&[], "app=web"),
+            count(&[], "app"),
+            count(&[], "app=db")
+        ),
+        (1, 1, 0)
+    );
     vm.stop(StopMode::Kill).await.unwrap();
-    assert_eq!((count(&[], "app=web"), count(&["--all"], "app=web")), (0, 1));
+    assert_eq!(
+        (count(&[], "app=web"), count(&["--all"], "app=web")),
+        (0, 1)
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Host tier: the real Firecracker with the tiny guest. Needs a /dev/kvm that opens, and
 //! Firecracker's path in SMARTVM_TEST_FIRECRACKER; `cargo xtask test` provides both.
 
+// A helper of a test may fail as loudly as the test itself.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod bad_input;
 mod command_line;
 mod faults;

@@ -30,8 +30,14 @@ pub(crate) struct Corner {
 
 impl Corner {
     pub(crate) fn new() -> Self {
-        let made = tempfile::Builder::new().prefix("smartvm-host-").tempdir().unwrap();
-        let corner = Self { root: made.path().to_owned(), _made: Some(made) };
+        let made = tempfile::Builder::new()
+            .prefix("smartvm-host-")
+            .tempdir()
+            .unwrap();
+        let corner = Self {
+            root: made.path().to_owned(),
+            _made: Some(made),
+        };
         std::fs::write(corner.file("tiny"), tiny_guest::elf(Ending::Halt)).unwrap();
         std::fs::write(corner.file("tiny-reset"), tiny_guest::elf(Ending::Reset)).unwrap();
         for dir in ["staging", "sockets", "logs"] {
@@ -74,15 +80,27 @@ impl Corner {
     /// The smallest spec: the tiny guest, which halts for ever.
     pub(crate) fn small(&self) -> MicroVmSpec {
         MicroVmSpec::builder()
-            .boot_source(BootSource::builder().kernel_image_path(self.file("tiny")).build())
-            .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(128).build())
+            .boot_source(
+                BootSource::builder()
+                    .kernel_image_path(self.file("tiny"))
+                    .build(),
+            )
+            .machine_config(
+                MachineConfig::builder()
+                    .vcpu_count(1)
+                    .mem_size_mib(128)
+                    .build(),
+            )
             .build()
     }
 
     /// The spec with the largest plan that there is: every kind of step is in it.
     pub(crate) fn large(&self) -> MicroVmSpec {
         let drive = |id: &str, image: &str| {
-            Drive::builder().drive_id(id).path_on_host(self.file(image)).is_root_device(false)
+            Drive::builder()
+                .drive_id(id)
+                .path_on_host(self.file(image))
+                .is_root_device(false)
         };
         let boot_source = BootSource::builder()
             .kernel_image_path(self.file("tiny"))
@@ -91,15 +109,33 @@ impl Corner {
         MicroVmSpec::builder()
             .id("large")
             .boot_source(boot_source)
-            .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(128).build())
+            .machine_config(
+                MachineConfig::builder()
+                    .vcpu_count(1)
+                    .mem_size_mib(128)
+                    .build(),
+            )
             .drives(vec![
                 drive("copied", "root.img").build(),
                 drive("linked", "data.img").is_read_only(true).build(),
             ])
             .staging_dir(self.file("staging"))
-            .vsock(Vsock::builder().guest_cid(7).uds_path(self.file("sockets/v.sock")).build())
-            .logger(Logger::builder().log_path(self.file("logs/vmm.log")).build())
-            .metrics(Metrics::builder().metrics_path(self.file("logs/metrics")).build())
+            .vsock(
+                Vsock::builder()
+                    .guest_cid(7)
+                    .uds_path(self.file("sockets/v.sock"))
+                    .build(),
+            )
+            .logger(
+                Logger::builder()
+                    .log_path(self.file("logs/vmm.log"))
+                    .build(),
+            )
+            .metrics(
+                Metrics::builder()
+                    .metrics_path(self.file("logs/metrics"))
+                    .build(),
+            )
             .build()
     }
 
@@ -128,7 +164,10 @@ impl Corner {
         let root = self.path().to_str().unwrap();
         let lines = |program: &str, args: &[&str]| {
             let out = Command::new(program).args(args).output().unwrap();
-            assert!(out.status.success() || program == "find", "{program}: {out:?}");
+            assert!(
+                out.status.success() || program == "find",
+                "{program}: {out:?}"
+            );
             String::from_utf8(out.stdout).unwrap()
         };
         let on_purpose = |line: &str| {
@@ -141,12 +180,25 @@ impl Corner {
         let files = lines("find", &[root]);
         let processes = lines("ps", &["-eo", "args"]);
         let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-        let mut picture: Vec<String> =
-            files.lines().filter(|line| !on_purpose(line)).map(Into::into).collect();
+        let mut picture: Vec<String> = files
+            .lines()
+            .filter(|line| !on_purpose(line))
+            .map(Into::into)
+            .collect();
         let of_ours = |line: &&str| line.contains(root) && !line.starts_with("find ");
-        picture.extend(processes.lines().filter(of_ours).map(|line| format!("process {line}")));
+        picture.extend(
+            processes
+                .lines()
+                .filter(of_ours)
+                .map(|line| format!("process {line}")),
+        );
         picture.extend(firecrackers_in(root));
-        picture.extend(sockets.lines().filter(of_ours).map(|line| format!("socket {line}")));
+        picture.extend(
+            sockets
+                .lines()
+                .filter(of_ours)
+                .map(|line| format!("socket {line}")),
+        );
         picture.sort();
         picture
     }
@@ -170,5 +222,7 @@ impl Corner {
 fn firecrackers_in(root: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let cwds = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
-    cwds.filter(|cwd| cwd.starts_with(root)).map(|cwd| format!("works in {}", cwd.display())).collect()
+    cwds.filter(|cwd| cwd.starts_with(root))
+        .map(|cwd| format!("works in {}", cwd.display()))
+        .collect()
 }

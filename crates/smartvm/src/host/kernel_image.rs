@@ -21,7 +21,10 @@ pub(super) fn check(path: &Path, arch: Arch) -> Result<(), (String, String)> {
     if format == wanted {
         // The head is that of a kernel: the rest must be there, too.
         return inspect_elf(path).map(drop).map_err(|error| {
-            (error.to_string(), "a whole kernel; fetch or build it again".into())
+            (
+                error.to_string(),
+                "a whole kernel; fetch or build it again".into(),
+            )
         });
     }
     let allowed = match arch {

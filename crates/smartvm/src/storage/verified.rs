@@ -33,7 +33,9 @@ struct Stamps {
 impl Stamp {
     fn of(artifact: &Artifact) -> Result<Self> {
         let path = &artifact.path;
-        let found = path.metadata().map_err(|e| Error::io("looking at", path, e))?;
+        let found = path
+            .metadata()
+            .map_err(|e| Error::io("looking at", path, e))?;
         Ok(Self {
             path: path.clone(),
             sha256: artifact.sha256.clone(),

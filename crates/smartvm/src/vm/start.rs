@@ -252,9 +252,16 @@ fn do_steps(
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
-        let mut hands = Hands { keeper: link, cancelled: &|| stop.load(Ordering::Relaxed) };
+        let mut hands = Hands {
+            keeper: link,
+            cancelled: &|| stop.load(Ordering::Relaxed),
+        };
         ledger.run(step, |step| {
-            options.tell(&Event::StepBegins { number, total, step })?;
+            options.tell(&Event::StepBegins {
+                number,
+                total,
+                step,
+            })?;
             let outcome = step.apply(&mut hands)?;
             options.tell(&Event::StepApplied { number })?;
             Ok(outcome)

@@ -173,7 +173,8 @@ fn a_failure_leaves_nothing_and_says_what_is_wrong() {
     let arm = inputs.path("arm");
     std::fs::write(&arm, elf(183)).unwrap();
     let before = inputs.names();
-    let cases: [(&dyn Fn(&mut BuildOptions), ErrorKind, &str); 8] = [
+    type Spoil<'a> = &'a dyn Fn(&mut BuildOptions);
+    let cases: [(Spoil<'_>, ErrorKind, &str); 8] = [
         (
             &|o| o.kernel = "/no/kernel".into(),
             ErrorKind::NotFound,

@@ -151,7 +151,7 @@ fn a_damaged_bzimage_is_refused_with_what_is_wrong() {
     old[0x206] = 7;
     let mut wrong_size = packed(Compression::Xz, &elf(62));
     *wrong_size.last_mut().unwrap() ^= 1;
-    let mut flipped = gzip.clone();
+    let mut flipped = gzip;
     let at = flipped.len() - 8;
     flipped[at] ^= 1;
     let cases = [

@@ -1,0 +1,68 @@
+//! What the guest tier's tests share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The smartvm executable.
+const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
+/// What any command here may take: an emulated guest takes its time.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn given(name: &str) -> PathBuf {
+    std::env::var_os(name)
+        .unwrap_or_else(|| panic!("{name} is not set: run the tests by `cargo xtask test`"))
+        .into()
+}
+
+/// The image that the tests run.
+pub(crate) fn image() -> PathBuf {
+    given("SMARTVM_TEST_IMAGE")
+}
+
+/// A smartvm command. All tests share one data directory, so that the image is verified once,
+/// and one runtime directory: nothing they do may disturb another's VM.
+pub(crate) fn smartvm() -> assert_cmd::Command {
+    let shared = std::env::temp_dir().join("smartvm-guest-tier");
+    let mut command = assert_cmd::Command::new(SMARTVM);
+    command
+        .env("SMARTVM_DATA_DIR", shared.join("data"))
+        .env("SMARTVM_RUNTIME_DIR", shared.join("run"))
+        .env("SMARTVM_FIRECRACKER", given("SMARTVM_TEST_FIRECRACKER"))
+        .env_remove("SMARTVM_CONFIG")
+        .timeout(PATIENCE);
+    command
+}
+
+/// A detached VM of the test's own, removed at its end.
+pub(crate) struct Vm {
+    pub(crate) id: String,
+}
+
+impl Vm {
+    pub(crate) fn start(id: &str) -> Self {
+        let started = smartvm()
+            .args(["run", "--detach", "--id", id, "--image"])
+            .arg(image())
+            .assert();
+        started.success().stdout(format!("{id}\n"));
+        Self { id: id.to_owned() }
+    }
+
+    /// A command in it.
+    pub(crate) fn exec(&self, flags: &[&str], argv: &[&str]) -> assert_cmd::Command {
+        let mut command = smartvm();
+        command
+            .arg("exec")
+            .args(flags)
+            .args([&self.id, "--"])
+            .args(argv);
+        command
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have been removed by its test.
+        let _gone = smartvm().args(["rm", "--force", &self.id]).output();
+    }
+}
