@@ -87,9 +87,17 @@ mod tests {
     }
 
     fn elf(machine: u8) -> Vec<u8> {
-        let mut head = vec![0; 64];
-        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        // The smallest whole executable: a header, and one segment of nothing.
+        let mut head = vec![0; 120];
+        head[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        head[16] = 2;
         head[18] = machine;
+        head[20] = 1;
+        head[32] = 64;
+        head[52] = 64;
+        head[54] = 56;
+        head[56] = 1;
+        head[64] = 1;
         head
     }
 
@@ -101,6 +109,7 @@ mod tests {
         image[0x38..0x3c].copy_from_slice(b"ARM\x64");
         let x86 = |head: &[u8]| judged(head, Arch::X86_64);
         assert_eq!(x86(&elf(62)), "fine");
+        assert!(x86(&elf(62)[..100]).contains("cut off") || x86(&elf(62)[..100]).contains("truncated"));
         assert_eq!(judged(&image, Arch::Aarch64), "fine");
         assert_eq!(x86(&elf(183)), "is an ELF kernel for aarch64");
         assert_eq!(x86(&image), "is a kernel for aarch64");

@@ -22,9 +22,17 @@ impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        let mut kernel = vec![0; 64];
-        kernel[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        // The smallest whole executable: a header, and one segment of nothing.
+        let mut kernel = vec![0; 120];
+        kernel[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        kernel[16] = 2;
         kernel[18] = 62;
+        kernel[20] = 1;
+        kernel[32] = 64;
+        kernel[52] = 64;
+        kernel[54] = 56;
+        kernel[56] = 1;
+        kernel[64] = 1;
         fs::write(at("vmlinux"), kernel).unwrap();
         fs::write(at("initrd"), "x").unwrap();
         fs::write(at("root.img"), "x").unwrap();

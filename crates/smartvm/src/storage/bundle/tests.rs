@@ -156,8 +156,8 @@ fn a_wrong_manifest_is_refused_with_all_that_is_wrong() {
     refused(dir.path(), ErrorKind::Invalid, "bundleID");
     let dir = bundle(|_| "{".into());
     refused(dir.path(), ErrorKind::Invalid, "manifest.json");
-    let dir = bundle(|_| " ".repeat(2 << 20));
-    refused(dir.path(), ErrorKind::Invalid, "longer than 1 MiB");
+    let dir = bundle(|_| " ".repeat(9 << 20));
+    refused(dir.path(), ErrorKind::Invalid, "longer than 8 MiB");
 }
 
 #[test]
