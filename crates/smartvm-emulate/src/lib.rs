@@ -14,6 +14,7 @@
 
 mod command;
 mod kernel;
+mod last_words;
 mod machine;
 mod options;
 mod qemu;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use smartvm::agent::Connection;
 use smartvm::storage::{extract_vmlinux, initramfs};
 use smartvm::{Error, ErrorKind, Result};
-use tracing::info;
+use tracing::{debug, info};
 
 use kernel::Kernel;
 use machine::Machine;
@@ -35,6 +36,9 @@ use share::Share;
 
 /// How long the emulated host may take to come up. Twenty times what it usually takes.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long QEMU may take to end after its port has closed.
+const END_GRACE: Duration = Duration::from_secs(1);
 
 /// How long it may take to write back what the command wrote.
 const END_PATIENCE: Duration = Duration::from_secs(15);
@@ -66,17 +70,26 @@ pub fn run(options: &Options) -> Result<u8> {
         memory_mib: options.memory_mib,
     };
     let mut machine = Machine::start(&qemu, &vmlinux, &initramfs, theirs.into())?;
+    // QEMU has its own.
+    drop((vmlinux, initramfs));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|cause| Error::new(ErrorKind::Io, "starting a runtime").because(cause))?;
-    let result = runtime.block_on(within(options.timeout, async {
+    let left = options
+        .timeout
+        .map(|all| all.saturating_sub(start.elapsed()));
+    let result = runtime.block_on(within(left, async {
         let status = converse(&mut machine, &ours, options, start).await?;
         if !shares.is_empty() && kernel.holds_writes_back() {
             write_back(&mut machine, &ours).await?;
         }
         Ok(status)
     }));
+    debug!(
+        "console and QEMU said last:\n{}",
+        machine.last_words().all()
+    );
     // A thread may be waiting for the next byte of stdin for ever.
     runtime.shutdown_background();
     result
@@ -106,15 +119,25 @@ async fn converse(
     let command = command::inside(&options.command)?;
     let session = connection.exec(&command, BOOT_PATIENCE).await?;
     let streams = (tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr());
-    tokio::select! {
-        biased;
-        status = session.run_with(streams.0, streams.1, streams.2) => Ok(status?.code_for_shell()),
-        ended = machine.ended() => Err(Error::new(
+    match session.run_with(streams.0, streams.1, streams.2).await {
+        Ok(status) => Ok(status.code_for_shell()),
+        Err(error) => Err(explained(machine, error).await),
+    }
+}
+
+/// Tells the end of the emulated host from all else that can end a session.
+async fn explained(machine: &mut Machine, error: Error) -> Error {
+    match tokio::time::timeout(END_GRACE, machine.ended()).await {
+        Ok(_) => Error::new(
             ErrorKind::Vmm,
-            format!("the emulated host ended under the command{}", machine.last_words()),
+            format!(
+                "the emulated host ended under the command{}",
+                machine.last_words()
+            ),
         )
-        .because(ended)
-        .hint("give it more memory, if that is what it ran out of")),
+        .because(error)
+        .hint("give it more memory, if that is what it ran out of"),
+        Err(_) => error,
     }
 }
 
@@ -155,7 +178,7 @@ async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result
         .unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
-                format!("the emulated host was ended after {deadline:?}"),
+                format!("the emulated host was ended after {deadline:.0?}"),
             ))
         })
 }

@@ -1,8 +1,11 @@
 //! QEMU's process: started with what it needs as open files, and never outliving us.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -14,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use smartvm::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
+use crate::last_words::LastWords;
 use crate::qemu::{Inherited, PROGRAM, Qemu};
 
 /// How much is kept of what the console and QEMU said last, in bytes.
@@ -41,20 +45,23 @@ impl Machine {
         let (vmlinux, initramfs) = files.map_err(|cause| {
             Error::new(ErrorKind::Host, "keeping files for QEMU in memory").because(cause)
         })?;
-        let inherited = Inherited {
+        let arguments = qemu.arguments(Inherited {
             vmlinux: vmlinux.as_raw_fd(),
             initramfs: initramfs.as_raw_fd(),
             port: port.as_raw_fd(),
-        };
-        let arguments = qemu.arguments(inherited)?;
+        })?;
         let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        Self::run(command, vec![vmlinux, initramfs, port])
+    }
+
+    /// Runs a program that gets `files` under the numbers they have here.
+    fn run(mut command: Command, files: Vec<OwnedFd>) -> Result<Self> {
         command
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        inherit(&mut command, inherited);
-
+        inherit(&mut command, &files);
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let (started, start) = mpsc::channel();
         let (over, ended) = oneshot::channel();
@@ -62,14 +69,12 @@ impl Machine {
         // QEMU is to end with the thread that starts it: so that is one of its own, which
         // waits for QEMU and nothing else.
         let keeper = thread::spawn(move || {
-            let child = command.spawn();
+            let child = spawn(&mut command);
             // QEMU has them now.
-            drop((command, vmlinux, initramfs, port));
+            drop((command, files));
             match child {
-                Ok(child) => {
-                    let pidfd =
-                        rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-                    let _ = started.send(pidfd.map_err(io::Error::from));
+                Ok((child, pidfd)) => {
+                    let _ = started.send(Ok(pidfd));
                     let _ = over.send(wait(child, &keep));
                 }
                 Err(error) => {
@@ -106,18 +111,10 @@ impl Machine {
         Error::new(ErrorKind::Vmm, format!("{PROGRAM} ended: {how}"))
     }
 
-    /// What the console and QEMU said last, to be put behind a message.
-    pub(crate) fn last_words(&self) -> String {
+    /// What the console and QEMU said last.
+    pub(crate) fn last_words(&self) -> LastWords {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = tail.iter().copied().collect();
-        let text: String = String::from_utf8_lossy(&bytes)
-            .chars()
-            .filter(|letter| *letter == '\n' || !letter.is_control())
-            .collect();
-        match text.trim() {
-            "" => String::new(),
-            text => format!("; it said last:\n{text}\n"),
-        }
+        LastWords::of(tail.as_slices())
     }
 }
 
@@ -139,6 +136,19 @@ fn not_started(cause: io::Error) -> Error {
         _ => error,
     }
     .because(cause)
+}
+
+/// Starts it, and has it by the hand or not at all.
+fn spawn(command: &mut Command) -> io::Result<(Child, OwnedFd)> {
+    let mut child = command.spawn()?;
+    match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        Ok(pidfd) => Ok((child, pidfd)),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error.into())
+        }
+    }
 }
 
 /// Collects what QEMU says until it ends.
@@ -169,18 +179,19 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Lets the child have these descriptors, and end when the thread that starts it ends.
-fn inherit(command: &mut Command, descriptors: Inherited) {
+/// Lets the child have these files, and end when the thread that starts it ends.
+fn inherit(command: &mut Command, files: &[OwnedFd]) {
     let parent = rustix::process::getpid();
+    let files: Vec<RawFd> = files.iter().map(OwnedFd::as_raw_fd).collect();
     let prepare = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // It may have ended before that was said.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
-        for fd in [descriptors.vmlinux, descriptors.initramfs, descriptors.port] {
+        for fd in &files {
             // SAFETY: the caller keeps them open until the child has been started.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
             rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
         }
         Ok(())

@@ -22,7 +22,7 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Processors: 1 to 255. By default those of this machine, at most four.
     pub cpus: u32,
-    /// Memory in MiB, by default 6144. Half of it is what the command may write to disk.
+    /// Memory in MiB: at least 256, by default 6144. Half of it is what the command may write to disk.
     pub memory_mib: u32,
     /// A directory with `boot/vmlinuz-RELEASE` and `lib/modules/RELEASE`. By default
     /// what `cargo xtask setup` fetched, or this machine's own.

@@ -1,6 +1,7 @@
 //! What QEMU is told, and what the kernel in it is told: pure.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -15,6 +16,12 @@ pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The virtio port of the agent.
 const PORT: &str = "smartvm";
+
+/// What QEMU's machine can have.
+const CPUS: RangeInclusive<u32> = 1..=255;
+
+/// With less the kernel doesn't come up.
+const LEAST_MEMORY_MIB: u32 = 256;
 
 /// The longest command line that an x86 kernel takes, in bytes.
 const COMMAND_LINE_LIMIT: usize = 2047;
@@ -43,6 +50,19 @@ pub(crate) struct Inherited {
 impl Qemu<'_> {
     /// The argument vector, without the program.
     pub(crate) fn arguments(&self, inherited: Inherited) -> Result<Vec<OsString>> {
+        if !CPUS.contains(&self.cpus) || self.memory_mib < LEAST_MEMORY_MIB {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "an emulated host has {} to {} processors and at least {LEAST_MEMORY_MIB} MiB \
+                     of memory, not {} and {}",
+                    CPUS.start(),
+                    CPUS.end(),
+                    self.cpus,
+                    self.memory_mib
+                ),
+            ));
+        }
         let mut arguments = Arguments::default();
         arguments.words(&["-nodefaults", "-no-user-config", "-no-reboot"]);
         arguments.words(&["-display", "none", "-nic", "none"]);
@@ -203,6 +223,26 @@ mod tests {
 
     fn share(path: &str) -> Share {
         Share { path: path.into() }
+    }
+
+    #[test]
+    fn a_machine_that_cannot_be_is_refused() {
+        let kernel = kernel();
+        for (cpus, memory_mib) in [(0, 512), (256, 512), (1, 255)] {
+            let qemu = Qemu {
+                kernel: &kernel,
+                shares: &[],
+                cpus,
+                memory_mib,
+            };
+            let inherited = Inherited {
+                vmlinux: 6,
+                initramfs: 7,
+                port: 8,
+            };
+            let error = qemu.arguments(inherited).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{cpus} {memory_mib}");
+        }
     }
 
     #[test]
