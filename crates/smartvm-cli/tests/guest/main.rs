@@ -5,5 +5,4 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commands;
-mod ends;
 mod support;

@@ -109,7 +109,9 @@ mod tests {
         image[0x38..0x3c].copy_from_slice(b"ARM\x64");
         let x86 = |head: &[u8]| judged(head, Arch::X86_64);
         assert_eq!(x86(&elf(62)), "fine");
-        assert!(x86(&elf(62)[..100]).contains("cut off") || x86(&elf(62)[..100]).contains("truncated"));
+        assert!(
+            x86(&elf(62)[..100]).contains("cut off") || x86(&elf(62)[..100]).contains("truncated")
+        );
         assert_eq!(judged(&image, Arch::Aarch64), "fine");
         assert_eq!(x86(&elf(183)), "is an ELF kernel for aarch64");
         assert_eq!(x86(&image), "is a kernel for aarch64");
