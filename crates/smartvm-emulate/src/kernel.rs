@@ -126,13 +126,15 @@ impl Kernel {
     }
 }
 
-/// Where kernels are looked for, as the environment has it.
+/// Where kernels are looked for, as the environment has it: `cargo xtask setup` puts one where
+/// this looks first.
 fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let cache = variable("SMARTVM_DEV_CACHE")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("smartvm")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/smartvm")));
+    let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
+    let cache = set("SMARTVM_DEV_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("smartvm-dev")))
+        .or_else(|| Some(set("HOME")?.join(".cache/smartvm-dev")));
     cache
-        .map(|cache| cache.join("kernel-amd64"))
+        .map(|cache| cache.join("kernel/host"))
         .into_iter()
         .chain([PathBuf::from("/")])
         .collect()
@@ -207,12 +209,12 @@ mod tests {
         let all = |name: &str| Some(PathBuf::from(format!("/{name}")));
         assert_eq!(
             places(all),
-            ["/SMARTVM_DEV_CACHE/kernel-amd64", "/"].map(PathBuf::from)
+            ["/SMARTVM_DEV_CACHE/kernel/host", "/"].map(PathBuf::from)
         );
-        let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/h"));
+        let home = |name: &str| Some(PathBuf::from(if name == "HOME" { "/h" } else { "" }));
         assert_eq!(
             places(home),
-            ["/h/.cache/smartvm/kernel-amd64", "/"].map(PathBuf::from)
+            ["/h/.cache/smartvm-dev/kernel/host", "/"].map(PathBuf::from)
         );
     }
 
