@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) struct Signals(libc::sigset_t);
 
 impl Signals {
-    /// Blocks these signals. Programs started later begin with none blocked, as std sees to.
+    /// Blocks these signals, for programs started later too, unless they unblock them.
     pub(crate) fn block(signals: &[i32]) -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the whole set; the others are given an initialised

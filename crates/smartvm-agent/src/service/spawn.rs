@@ -255,7 +255,13 @@ fn become_the_user(
         ..rustix::process::getrlimit(Resource::Nofile)
     });
     let directory = directory.to_owned();
+    let no_signals = no_signals();
     let prepare = move || -> io::Result<()> {
+        // Process 1 takes its signals one by one; a mask is inherited, also across exec.
+        // SAFETY: the set is initialised, and the old one isn't asked for.
+        if unsafe { libc::sigprocmask(libc::SIG_SETMASK, &no_signals, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
         rustix::process::setsid()?;
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
@@ -281,6 +287,15 @@ fn become_the_user(
     // child of a process with threads. There is one thread in that child, so ids of the thread
     // are ids of the process.
     unsafe { command.pre_exec(prepare) };
+}
+
+fn no_signals() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
 }
 
 fn at(step: i32, error: Errno) -> io::Error {

@@ -32,3 +32,37 @@ pub(crate) fn smartvm() -> assert_cmd::Command {
         .timeout(PATIENCE);
     command
 }
+
+/// A detached VM of the test's own, removed at its end.
+pub(crate) struct Vm {
+    pub(crate) id: String,
+}
+
+impl Vm {
+    pub(crate) fn start(id: &str) -> Self {
+        let started = smartvm()
+            .args(["run", "--detach", "--id", id, "--image"])
+            .arg(image())
+            .assert();
+        started.success().stdout(format!("{id}\n"));
+        Self { id: id.to_owned() }
+    }
+
+    /// A command in it.
+    pub(crate) fn exec(&self, flags: &[&str], argv: &[&str]) -> assert_cmd::Command {
+        let mut command = smartvm();
+        command
+            .arg("exec")
+            .args(flags)
+            .args([&self.id, "--"])
+            .args(argv);
+        command
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have been removed by its test.
+        let _gone = smartvm().args(["rm", "--force", &self.id]).output();
+    }
+}

@@ -222,3 +222,23 @@ async fn a_terminal_has_its_size_and_follows_changes() {
     assert_eq!(seen, "33 77\r\nvt100\r\n44 88\r\nend\r\n");
     assert_eq!(status, ExitStatus::Code(0));
 }
+
+#[tokio::test]
+async fn a_command_begins_with_no_signal_blocked_whatever_the_agent_blocks() {
+    // Threads inherit the mask, and so would the command: the fake guest's are made below.
+    let guest = std::thread::spawn(|| {
+        // SAFETY: the set is initialised by sigemptyset, and only this thread's mask changes.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigaddset(&mut set, libc::SIGCHLD);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        }
+        FakeGuest::new()
+    });
+    let guest = guest.join().expect("a guest");
+    let asked = Command::new("grep").arg("SigBlk").arg("/proc/self/status");
+    let output = run(&guest, asked).await;
+    assert_eq!(text(&output.stdout), "SigBlk:\t0000000000000000\n");
+}
