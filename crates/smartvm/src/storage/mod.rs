@@ -26,3 +26,13 @@ pub use kernel::{KernelFormat, KernelInfo, extract_vmlinux, inspect_elf};
 pub use manifest::{ArtifactManifest, BundleManifest};
 pub use progress::{Progress, Watch};
 pub use space::{allocated_bytes, free_bytes, require_free};
+
+/// A directory for work that nobody else may look into; gone when it is dropped.
+fn private_dir(prefix: &str, parent: &std::path::Path) -> crate::Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(|cause| crate::Error::io("creating a directory in", parent, cause))
+}

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::MANIFEST;
 use crate::storage::bundle::read_manifest;
+use crate::storage::private_dir;
 use crate::{Error, ErrorKind, Result};
 
 /// Where a bundle is to be.
@@ -57,10 +58,7 @@ impl Output {
 
     /// A private directory on the same file system.
     pub(super) fn work_dir(&self) -> Result<TempDir> {
-        tempfile::Builder::new()
-            .prefix(".smartvm-bundle-")
-            .tempdir_in(&self.parent)
-            .map_err(|cause| Error::io("creating a directory in", &self.parent, cause))
+        private_dir(".smartvm-bundle-", &self.parent)
     }
 
     /// Moves the directory into place; what was there before is deleted afterwards.

@@ -110,6 +110,30 @@ fn a_bundle_is_built_whole_and_verifies() {
 }
 
 #[test]
+fn nobody_else_may_look_into_what_is_in_the_making_or_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let inputs = Inputs::new();
+    let mut seen = 0;
+    let mut progress = |_| {
+        for entry in std::fs::read_dir(inputs.0.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().contains("/.smartvm-bundle-") {
+                assert_eq!(mode(&path), 0o700);
+                seen += 1;
+            }
+        }
+    };
+    build(
+        &inputs.options("out"),
+        &mut Watch::new(&mut progress, &|| false),
+    )
+    .unwrap();
+    assert!(seen > 0);
+    assert_eq!(mode(&inputs.path("out")), 0o700);
+}
+
+#[test]
 fn the_same_input_makes_the_same_bytes() {
     let inputs = Inputs::new();
     let (one, _) = made(&inputs.options("one")).unwrap();

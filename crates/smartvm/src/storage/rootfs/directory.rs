@@ -67,8 +67,8 @@ impl Walk<'_> {
             names.push(entry.map_err(failed)?.file_name());
             self.limits.one_more(dir)?;
         }
-        // Not in the order in which the file system lists them, which is no part of the input.
-        names.sort_unstable();
+        // The order in which the file system lists them is no part of the input: the tree
+        // has one of its own.
         for name in names {
             let path = dir.join(&name);
             let refuse = |what: String| entry_error(path.as_os_str().as_bytes(), dir, &what);

@@ -18,6 +18,7 @@ use std::path::Path;
 use typed_builder::TypedBuilder;
 
 use super::copy::open_source;
+use super::private_dir;
 use super::progress::{Progress, Watch};
 use super::space::{Size, require_free};
 use crate::{Error, ErrorKind, Result};
@@ -79,10 +80,7 @@ fn build_within(
         )
         .at(target));
     };
-    let work = tempfile::Builder::new()
-        .prefix(".smartvm-rootfs-")
-        .tempdir_in(parent)
-        .map_err(|cause| Error::io("creating a directory in", parent, cause))?;
+    let work = private_dir(".smartvm-rootfs-", parent)?;
 
     watch.tell(Progress::Stage("reading the root file system"));
     let mut notes = Notes::default();

@@ -173,6 +173,35 @@ fn a_directory_is_kept_as_lstat_sees_it() {
 }
 
 #[test]
+fn what_is_unpacked_meanwhile_is_private() {
+    let bench = Bench::new();
+    let tar = bench.tar(&sample().end());
+    let mut seen = 0;
+    let mut progress = |_| {
+        for entry in std::fs::read_dir(bench.dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".smartvm-rootfs-")
+            {
+                assert_eq!(entry.metadata().unwrap().mode() & 0o7777, 0o700);
+                seen += 1;
+            }
+        }
+    };
+    let mut watch = Watch::new(&mut progress, &|| false);
+    build_rootfs(
+        &tar,
+        &bench.path("image"),
+        &RootfsOptions::default(),
+        &mut watch,
+    )
+    .unwrap();
+    assert!(seen > 0);
+}
+
+#[test]
 fn a_file_that_is_mostly_holes_stays_so() {
     let bench = Bench::new();
     let root = bench.path("root");

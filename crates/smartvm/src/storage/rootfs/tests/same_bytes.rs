@@ -50,6 +50,16 @@ fn the_same_directory_makes_the_same_bytes_in_whatever_order_it_came_about() {
             == one
     );
 
+    // Last write, last check and making: as old as the newest file, not as the clock.
+    for at in [0x30, 0x40, 0x108] {
+        let time = one[1024 + at..1024 + at + 4].try_into().unwrap();
+        assert_eq!(
+            u64::from(u32::from_le_bytes(time)),
+            T,
+            "the time at {at:#x}"
+        );
+    }
+
     std::fs::write(bench.path("two").join("b"), "changed").unwrap();
     set_time(&bench.path("two").join("b"));
     let changed = bench.image_of(&bench.path("two"), "image4").unwrap();
