@@ -65,7 +65,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
     };
     let options = StartOptions::default();
     let started = tokio::select! {
-        started = vm.start_and_let_go(&options) => started.map(|()| None),
+        started = vm.start(&options) => started.map(|()| None),
         status = interrupted.status() => Ok(Some(status)),
     };
     if args.detach {

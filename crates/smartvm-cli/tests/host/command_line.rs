@@ -63,6 +63,10 @@ fn created_vms_are_started_by_other_processes() {
     run(&["exec", "later", "--", "true"]).code(125);
     run(&["start", "--assume-kvm", "later"]).success();
     run(&["start", "--assume-kvm", "later"]).code(4);
+    // It outlives the command that started it: ending would take its keeper milliseconds.
+    let waited = run(&["wait", "--timeout", "1", "later"]).code(1);
+    assert!(text(&waited.get_output().stderr).contains("still runs"));
+    run(&["pause", "later"]).success();
     run(&["rm", "--force", "later"]).success();
     run(&["ps", "--all"]).success();
     run(&["start", "later"]).code(3);

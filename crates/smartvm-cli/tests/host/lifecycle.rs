@@ -117,17 +117,11 @@ async fn dropping_the_owners_handle_ends_its_vm_and_a_detached_one_lives_on() {
     let smartvm = corner.smartvm();
     let before = corner.picture();
     let mut owned = smartvm.create(&corner.small()).await.unwrap();
-    owned
-        .start_and_let_go(&StartOptions::default())
-        .await
-        .unwrap();
+    owned.start(&StartOptions::default()).await.unwrap();
     let mut spec = corner.small();
     spec.lifetime = Some(Lifetime::Detached);
     let mut detached = smartvm.create(&spec).await.unwrap();
-    detached
-        .start_and_let_go(&StartOptions::default())
-        .await
-        .unwrap();
+    detached.start(&StartOptions::default()).await.unwrap();
     let (owned_id, detached_id) = (owned.id().clone(), detached.id().clone());
     drop((owned, detached));
     until("the owned VM's end", || smartvm.get(&owned_id).is_err()).await;

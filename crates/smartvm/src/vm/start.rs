@@ -112,7 +112,8 @@ impl Drop for CancelOnDrop {
 
 impl MicroVm {
     /// Starts it: takes what the plan says from the host, starts and configures Firecracker,
-    /// boots the guest. If anything fails, everything is given back first.
+    /// boots the guest. With lifetime `detached` it then lives on without this process. If
+    /// anything fails, everything is given back first.
     ///
     /// # Errors
     /// The first failure, with those of the cleanup in [`Error::cleanup`].
@@ -141,6 +142,10 @@ impl MicroVm {
         let failure = tokio::select! {
             configured = self.configure(&plan, options) => configured.err(),
             failure = ended => Some(failure),
+        };
+        let failure = match (failure, plan.spec.lifetime) {
+            (None, Some(Lifetime::Detached)) => self.let_go().await.err(),
+            (failure, _) => failure,
         };
         match failure {
             None => Ok(()),
@@ -217,11 +222,17 @@ impl MicroVm {
     }
 
     /// Lets a VM with lifetime `detached` live on without this process.
-    pub(super) fn let_go(&mut self) -> Result<()> {
-        match &mut self.link {
-            Some(link) => link.detach(),
-            None => Ok(()),
-        }
+    async fn let_go(&mut self) -> Result<()> {
+        let Some(mut link) = self.link.take() else {
+            return Ok(());
+        };
+        let (link, done) = blocking(move || {
+            let done = link.detach();
+            Ok((link, done))
+        })
+        .await?;
+        self.link = Some(link);
+        done
     }
 
     /// After a failed start: has everything given back, and tells what failed.
@@ -323,16 +334,5 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
             failure.with_cleanup(cleanup)
         }
         Err(e) => failure.with_cleanup([e]),
-    }
-}
-
-impl MicroVm {
-    /// Starts it and, with lifetime `detached`, lets it live on without this process.
-    pub async fn start_and_let_go(&mut self, options: &StartOptions) -> Result<()> {
-        self.start(options).await?;
-        match self.state()?.lifetime {
-            Lifetime::Detached => self.let_go(),
-            Lifetime::Owner => Ok(()),
-        }
     }
 }
