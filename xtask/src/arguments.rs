@@ -11,6 +11,7 @@ Usage: cargo xtask TASK
   test    Run all tests and checks
             --tier TIER         only this tier, without the checks (may be repeated)
             --allow-skip TIER   go on where this tier can't run (may be repeated)
+            -- NAME...          with --tier host or guest: only tests with one of these in their name
           Tiers: pure (anywhere), host (Firecracker with a tiny guest), guest (Linux guests)
   bench   Measure; further arguments go to the benchmark
 
@@ -53,6 +54,9 @@ pub(crate) struct Choice {
     pub(crate) only: Vec<Tier>,
     /// These needn't be able to run.
     pub(crate) may_skip: Vec<Tier>,
+    /// Of the host and guest tiers, only tests whose names hold one of these; all where it is
+    /// empty.
+    pub(crate) names: Vec<String>,
 }
 
 impl Choice {
@@ -89,6 +93,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Task> {
         "test" => {
             let mut choice = Choice::default();
             while let Some(option) = arguments.next() {
+                if option == "--" {
+                    choice.names = arguments.collect();
+                    break;
+                }
                 let (option, value) = match option.split_once('=') {
                     Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
                     None => (option, arguments.next()),
@@ -98,6 +106,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Task> {
                     "--allow-skip" => choice.may_skip.push(Tier::parse(value.as_deref())?),
                     _ => return Err(usage(&format!("unknown option {option}"))),
                 }
+            }
+            // A filter is for one tier at work; a run that is to show all must not have one.
+            if !choice.names.is_empty() && (choice.only.is_empty() || choice.includes(Tier::Pure)) {
+                return Err(usage("names of tests go with --tier host or --tier guest"));
             }
             return Ok(Task::Test(choice));
         }
@@ -140,6 +152,17 @@ mod tests {
                 .into_iter()
                 .all(|tier| Choice::default().includes(tier))
         );
+    }
+
+    #[test]
+    fn names_of_tests_go_with_the_host_and_guest_tiers_only() {
+        let Task::Test(choice) = parsed("test --tier guest -- panic clock").unwrap() else {
+            panic!("another task");
+        };
+        assert_eq!(choice.names, ["panic", "clock"]);
+        for line in ["test -- panic", "test --tier pure -- panic"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Machine<'a> {
     pub(super) setup: &'a Result<Setup>,
     pub(super) built: &'a Result<Built>,
     pub(super) image: &'a Result<PathBuf>,
+    /// Only tests with one of these in their name; all where it is empty.
+    pub(super) names: &'a [String],
 }
 
 impl Machine<'_> {
@@ -79,6 +81,7 @@ impl Machine<'_> {
             );
         }
         command
+            .args(self.names)
             .env("SMARTVM_TEST_FIRECRACKER", &firecracker.firecracker)
             .env("SMARTVM_TEST_JAILER", &firecracker.jailer)
             .env("SMARTVM_TEST_CACHE", setup.cache.path(""))

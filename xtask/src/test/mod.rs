@@ -42,6 +42,7 @@ pub(crate) fn run(choice: &Choice) -> Result<bool> {
         setup: &setup,
         built: &built,
         image: &image,
+        names: &choice.names,
     };
     for tier in Tier::ALL.into_iter().filter(|tier| choice.includes(*tier)) {
         say(format_args!("the {} tier", tier.name()));
