@@ -2,6 +2,7 @@
 //! agent and the modules it needs, and a root file system. By any user; the same input makes
 //! the same bytes.
 
+mod boot;
 mod modules;
 mod place;
 
@@ -13,14 +14,13 @@ use typed_builder::TypedBuilder;
 
 use super::bundle::{Bundle, MANIFEST};
 use super::checksum::{sha256_of, sha256_of_file};
-use super::initramfs;
-use super::kernel::{extract_vmlinux, inspect_elf};
-use super::manifest::{ArtifactManifest, BundleManifest, is_bundle_id};
+use super::manifest::{ArtifactManifest, BundleManifest, ImageProcess, is_bundle_id};
 use super::progress::{Progress, Watch};
-use super::rootfs::{RootfsOptions, build_rootfs};
+use super::rootfs::{RootSource, RootfsOptions, build_rootfs};
 use crate::spec::RootfsType;
 use crate::{Error, ErrorKind, Result};
 
+pub use boot::KernelSource;
 pub use modules::GUEST_MODULES;
 
 const KERNEL: &str = "vmlinux";
@@ -31,19 +31,20 @@ const ROOTFS: &str = "rootfs.ext4";
 #[derive(Debug, Clone, PartialEq, Eq, TypedBuilder)]
 #[non_exhaustive]
 pub struct BuildOptions {
-    /// The kernel: an ELF `vmlinux`, or a bzImage (`vmlinuz`) of any usual compression.
+    /// The kernel.
     #[builder(setter(into))]
-    pub kernel: PathBuf,
+    pub kernel: KernelSource,
     /// The kernel's module directory, such as `/lib/modules/6.1.0-1-amd64`, with its
-    /// `modules.dep`. Not needed for a kernel that has its drivers built in.
+    /// `modules.dep`. Not needed for a kernel that has its drivers built in, nor for one that
+    /// comes out of a bundle.
     #[builder(default, setter(into, strip_option))]
     pub modules: Option<PathBuf>,
     /// Modules for the initramfs besides [`GUEST_MODULES`]; unlike those they must exist.
     #[builder(default, setter(into))]
     pub extra_modules: Vec<String>,
-    /// The root file system: a directory or a tar archive.
+    /// The root file system.
     #[builder(setter(into))]
-    pub rootfs: PathBuf,
+    pub rootfs: RootSource,
     /// The guest agent's program, a static executable.
     #[builder(setter(into))]
     pub agent: PathBuf,
@@ -62,9 +63,13 @@ pub struct BuildOptions {
     /// Version of Firecracker that it is meant for.
     #[builder(default = "1.12.1".to_owned(), setter(into))]
     pub firecracker_version: String,
-    /// Boot arguments. Default: [`BundleManifest::default_boot_args`].
+    /// Boot arguments. Default: those of the bundle that the kernel comes from, else
+    /// [`BundleManifest::default_boot_args`].
     #[builder(default, setter(into, strip_option))]
     pub boot_args: Option<String>,
+    /// What is run in it where nothing else is asked for.
+    #[builder(default, setter(strip_option))]
+    pub process: Option<ImageProcess>,
     /// Whether guests must not write the root file system.
     #[builder(default)]
     pub read_only: bool,
@@ -80,37 +85,10 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
     let bundle_id = bundle_id(options, output.path())?;
     let work = output.work_dir()?;
 
-    watch.tell(Progress::Stage("taking out the kernel"));
-    let kernel = extract_vmlinux(&options.kernel)?;
-    let release = modules::release_of(&kernel);
-    let kernel_manifest = store(work.path(), KERNEL, &kernel)?;
-    drop(kernel);
-    let arch = inspect_elf(&work.path().join(KERNEL))?.arch;
-
-    watch.tell(Progress::Stage("making the initramfs"));
-    let agent = inspect_elf(&options.agent).map_err(|cause| {
-        Error::new(cause.kind(), "the guest agent can't be used")
-            .at(&options.agent)
-            .because(cause)
-    })?;
-    if agent.arch != arch {
-        return Err(Error::new(
-            ErrorKind::Invalid,
-            format!(
-                "the kernel is for {arch}, the guest agent {} for {}",
-                options.agent.display(),
-                agent.arch
-            ),
-        )
-        .at(&options.agent));
-    }
-    let modules = modules::choose(options, release.as_deref(), watch)?;
-    watch.go_on("building a bundle")?;
-    let initrd = store(
-        work.path(),
-        INITRAMFS,
-        &initramfs::build(&options.agent, &modules)?,
-    )?;
+    let boot = match &options.kernel {
+        KernelSource::Image(image) => boot::from_image(image, options, work.path(), watch)?,
+        KernelSource::Bundle(dir) => boot::from_bundle(dir, options, work.path(), watch)?,
+    };
 
     let image = work.path().join(ROOTFS);
     let info = build_rootfs(&options.rootfs, &image, &options.size, watch)?;
@@ -123,19 +101,20 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
 
     let mut manifest = BundleManifest::builder()
         .bundle_id(bundle_id)
-        .arch(arch)
+        .arch(boot.arch)
         .firecracker_version(options.firecracker_version.clone())
         .rootfs_type(RootfsType::Ext4)
         .rootfs_is_read_only(options.read_only)
         .boot_args(match &options.boot_args {
             Some(args) => args.clone(),
-            None => BundleManifest::default_boot_args(arch).to_owned(),
+            None => boot.args,
         })
-        .kernel(kernel_manifest)
-        .initrd(initrd)
+        .kernel(boot.kernel)
+        .initrd(boot.initrd)
         .rootfs(rootfs)
         .build();
     manifest.name = options.name.clone();
+    manifest.process = options.process.clone();
     manifest
         .validate()
         .map_err(|problems| problems.about("the new bundle's manifest"))?;

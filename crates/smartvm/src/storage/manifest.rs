@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use typed_builder::TypedBuilder;
 
 use super::checksum::is_sha256;
+pub use super::process::ImageProcess;
 use crate::spec::{Arch, Problem, Problems, RootfsType};
 
 /// The one version of the format there is.
@@ -91,6 +92,10 @@ pub struct BundleManifest {
     pub initrd: Option<ArtifactManifest>,
     /// The root file system.
     pub rootfs: ArtifactManifest,
+    /// What is run in it where nothing else is asked for: an OCI image says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub process: Option<ImageProcess>,
 }
 
 impl BundleManifest {
@@ -136,6 +141,9 @@ impl BundleManifest {
         }
         for (field, artifact) in self.artifacts() {
             artifact.validate(field, &mut problems);
+        }
+        if let Some(process) = &self.process {
+            process.validate(&mut problems);
         }
         problems.into_result()
     }

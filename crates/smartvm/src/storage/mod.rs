@@ -13,6 +13,8 @@ pub mod initramfs;
 pub mod kernel;
 pub mod manifest;
 pub mod modules;
+pub mod oci;
+mod process;
 mod program;
 mod progress;
 pub mod rootfs;
@@ -23,7 +25,7 @@ pub use build::{BuildOptions, build};
 pub use bundle::{Artifact, Bundle};
 pub use copy::{CopyMethod, CopyOutcome, copy_sparse};
 pub use kernel::{KernelFormat, KernelInfo, extract_vmlinux, inspect_elf};
-pub use manifest::{ArtifactManifest, BundleManifest};
+pub use manifest::{ArtifactManifest, BundleManifest, ImageProcess};
 pub use progress::{Progress, Watch};
 pub use space::{allocated_bytes, free_bytes, require_free};
 

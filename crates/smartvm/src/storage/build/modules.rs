@@ -1,5 +1,7 @@
 //! Which modules a guest's initramfs needs.
 
+use std::path::Path;
+
 use super::BuildOptions;
 use crate::storage::modules::{ModuleFile, ModuleTree};
 use crate::storage::progress::{Progress, Watch};
@@ -33,6 +35,7 @@ const OPTIONAL: [&str; 4] = [
 
 /// The modules for the initramfs, in load order.
 pub(super) fn choose(
+    kernel: &Path,
     options: &BuildOptions,
     release: Option<&str>,
     watch: &mut Watch<'_>,
@@ -52,7 +55,7 @@ pub(super) fn choose(
             ErrorKind::Invalid,
             format!(
                 "the kernel {} is {release}, the modules in {} are for {}",
-                options.kernel.display(),
+                kernel.display(),
                 dir.display(),
                 tree.release()
             ),

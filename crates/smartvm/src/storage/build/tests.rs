@@ -200,12 +200,12 @@ fn a_failure_leaves_nothing_and_says_what_is_wrong() {
     type Spoil<'a> = &'a dyn Fn(&mut BuildOptions);
     let cases: [(Spoil<'_>, ErrorKind, &str); 8] = [
         (
-            &|o| o.kernel = "/no/kernel".into(),
+            &|o| o.kernel = PathBuf::from("/no/kernel").into(),
             ErrorKind::NotFound,
             "/no/kernel",
         ),
         (
-            &|o| o.kernel = text.clone(),
+            &|o| o.kernel = text.clone().into(),
             ErrorKind::Invalid,
             "isn't a kernel image",
         ),
@@ -230,7 +230,7 @@ fn a_failure_leaves_nothing_and_says_what_is_wrong() {
             "guest agent can't be used",
         ),
         (
-            &|o| o.rootfs = text.clone(),
+            &|o| o.rootfs = text.clone().into(),
             ErrorKind::Invalid,
             "isn't a tar archive",
         ),

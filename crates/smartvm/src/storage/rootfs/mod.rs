@@ -5,6 +5,7 @@
 mod archive;
 mod directory;
 mod image;
+mod layer;
 mod layout;
 mod pax;
 mod script;
@@ -13,7 +14,8 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use typed_builder::TypedBuilder;
 
@@ -52,11 +54,10 @@ pub struct RootfsInfo {
     pub files: u64,
 }
 
-/// Makes the ext4 image `target`, which must not exist, from `source`: a directory, or a tar
-/// archive (plain, gzip, xz, zstd, bzip2 or lz4). Work is done in a private directory beside
+/// Makes the ext4 image `target`, which must not exist, from `source`. Work is done in a private directory beside
 /// it, which is gone at the end. A failed image is removed.
 pub fn build_rootfs(
-    source: &Path,
+    source: &RootSource,
     target: &Path,
     options: &RootfsOptions,
     watch: &mut Watch<'_>,
@@ -64,8 +65,73 @@ pub fn build_rootfs(
     build_within(source, target, options, Limits::default(), watch)
 }
 
+/// A layer of an OCI image: a tar archive, of any usual compression, in a file or in part of
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it the layer begins, in bytes.
+    pub offset: u64,
+    /// How many bytes it takes there.
+    pub size: u64,
+    /// SHA-256 of the layer as it is uncompressed: 64 lower-case hexadecimal digits.
+    pub diff_id: String,
+}
+
+impl LayerFile {
+    /// The layer that is all of a file.
+    pub fn whole(path: impl Into<PathBuf>, size: u64, diff_id: impl Into<String>) -> Self {
+        Self::part(path, 0, size, diff_id)
+    }
+
+    /// The layer that is part of a file.
+    pub fn part(
+        path: impl Into<PathBuf>,
+        offset: u64,
+        size: u64,
+        diff_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            offset,
+            size,
+            diff_id: diff_id.into(),
+        }
+    }
+}
+
+/// What a root file system is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RootSource {
+    /// A directory, or a tar archive (plain, gzip, xz, zstd, bzip2 or lz4).
+    Path(PathBuf),
+    /// The layers of an OCI image, the lowest first.
+    Layers(Vec<LayerFile>),
+}
+
+impl From<PathBuf> for RootSource {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for RootSource {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for RootSource {
+    fn from(path: &PathBuf) -> Self {
+        Self::Path(path.clone())
+    }
+}
+
 fn build_within(
-    source: &Path,
+    source: &RootSource,
     target: &Path,
     options: &RootfsOptions,
     mut limits: Limits,
@@ -84,15 +150,33 @@ fn build_within(
 
     watch.tell(Progress::Stage("reading the root file system"));
     let mut notes = Notes::default();
-    let metadata = fs::metadata(source)
-        .map_err(|cause| Error::io("opening the root file system", source, cause))?;
-    let tree = if metadata.is_dir() {
-        directory::read(source, &mut limits, &mut notes, watch)?
-    } else {
-        let spool = spool::Spool::new(work.path().join("data"))?;
-        let file = open_source(source)?;
-        archive::read(source, file, &spool, &mut limits, &mut notes, watch)?
-    };
+    let spool = spool::Spool::new(work.path().join("data"))?;
+    let mut tree = tree::Tree::new();
+    match source {
+        RootSource::Path(path) => {
+            let metadata = fs::metadata(path)
+                .map_err(|cause| Error::io("opening the root file system", path, cause))?;
+            if metadata.is_dir() {
+                tree = directory::read(path, &mut limits, &mut notes, watch)?;
+            } else {
+                let file = open_source(path)?;
+                archive::read(
+                    path,
+                    file,
+                    &mut tree,
+                    &spool,
+                    &mut limits,
+                    &mut notes,
+                    watch,
+                )?;
+            }
+        }
+        RootSource::Layers(layers) => {
+            for layer in layers {
+                lay(layer, &mut tree, &spool, &mut limits, &mut notes, watch)?;
+            }
+        }
+    }
     for note in notes.told() {
         watch.tell(Progress::Note(note));
     }
@@ -111,6 +195,35 @@ fn build_within(
         uuid,
         files: tree.inodes().iter().filter(|inode| inode.links > 0).count() as u64,
     })
+}
+
+/// Lays one layer over those below it.
+fn lay(
+    layer: &LayerFile,
+    tree: &mut tree::Tree,
+    spool: &spool::Spool,
+    limits: &mut Limits,
+    notes: &mut Notes,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    let mut file = open_source(&layer.path)?;
+    file.seek(SeekFrom::Start(layer.offset))
+        .map_err(|cause| Error::io("reading", &layer.path, cause))?;
+    let input = file.take(layer.size);
+    let found = archive::read_layer(&layer.path, input, tree, spool, limits, notes, watch)?;
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "the layer {} is altered: uncompressed it has the SHA-256 {found}, {} was expected",
+            layer.path.display(),
+            layer.diff_id
+        ),
+    )
+    .at(&layer.path)
+    .hint("fetch the image again"))
 }
 
 /// How much an input may hold.

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod kept;
+mod layers;
 mod same_bytes;
 
 use std::path::{Path, PathBuf};
@@ -108,6 +109,7 @@ impl Tar {
 }
 
 /// A directory for one test, and what is made in it.
+#[derive(Debug)]
 struct Bench {
     dir: tempfile::TempDir,
 }
@@ -123,13 +125,18 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    fn image_of(&self, source: &Path, name: &str) -> Result<Image> {
-        self.image_with(source, name, &RootfsOptions::default(), Limits::default())
+    fn image_of(&self, source: impl Into<RootSource>, name: &str) -> Result<Image> {
+        self.image_with(
+            &source.into(),
+            name,
+            &RootfsOptions::default(),
+            Limits::default(),
+        )
     }
 
     fn image_with(
         &self,
-        source: &Path,
+        source: &RootSource,
         name: &str,
         options: &RootfsOptions,
         limits: Limits,
@@ -148,11 +155,12 @@ impl Bench {
     }
 
     fn image_of_tar(&self, tar: &Tar) -> Result<Image> {
-        self.image_of(&self.tar(&tar.end()), "image")
+        self.image_of(self.tar(&tar.end()), "image")
     }
 }
 
 /// An image, as debugfs sees it.
+#[derive(Debug)]
 struct Image(PathBuf);
 
 impl Image {

@@ -188,15 +188,32 @@ impl Tree {
         Ok(())
     }
 
-    fn find(&self, path: &[Vec<u8>]) -> Option<Id> {
+    /// The file at a path. Symbolic links aren't followed.
+    pub(super) fn find(&self, path: &[Vec<u8>]) -> Option<Id> {
         path.iter()
             .try_fold(ROOT, |parent, name| self.child(parent, name))
     }
 
-    fn child(&self, parent: Id, name: &[u8]) -> Option<Id> {
+    /// The entry of a directory.
+    pub(super) fn child(&self, parent: Id, name: &[u8]) -> Option<Id> {
         match &self.inodes[parent].kind {
             Kind::Directory(children) => children.get(name).copied(),
             _ => None,
+        }
+    }
+
+    /// Takes a name away, with all that is below it.
+    pub(super) fn remove(&mut self, parent: Id, name: &[u8]) {
+        let Kind::Directory(children) = &mut self.inodes[parent].kind else {
+            return;
+        };
+        let mut removed: Vec<Id> = children.remove(name).into_iter().collect();
+        while let Some(id) = removed.pop() {
+            let inode = &mut self.inodes[id];
+            inode.links -= 1;
+            if let Kind::Directory(children) = &mut inode.kind {
+                removed.extend(std::mem::take(children).into_values());
+            }
         }
     }
 

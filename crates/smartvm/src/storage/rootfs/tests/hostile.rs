@@ -97,7 +97,7 @@ fn more_files_or_bytes_than_the_limits_are_refused() {
     let within = |entries, bytes| {
         let _ = std::fs::remove_file(bench.path("image"));
         bench.image_with(
-            &tar,
+            &(&tar).into(),
             "image",
             &RootfsOptions::default(),
             Limits { entries, bytes },
@@ -210,7 +210,8 @@ fn a_cancelled_image_leaves_nothing() {
         let mut progress = |_| {};
         let mut watch = Watch::new(&mut progress, &cancelled);
         let options = RootfsOptions::default();
-        let error = build_rootfs(&tar, &bench.path("image"), &options, &mut watch).unwrap_err();
+        let error =
+            build_rootfs(&(&tar).into(), &bench.path("image"), &options, &mut watch).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert_eq!(std::fs::read_dir(bench.dir.path()).unwrap().count(), 1);
     }
@@ -247,6 +248,17 @@ proptest! {
         let _ = archive::read(
             &path,
             std::fs::File::open(&path).unwrap(),
+            &mut tree::Tree::new(),
+            &spool,
+            &mut Limits { entries: 100, bytes: 1 << 20 },
+            &mut Notes::default(),
+            &mut watch,
+        );
+        let mut lower = tree::Tree::new();
+        let _ = archive::read_layer(
+            &path,
+            bytes.as_slice(),
+            &mut lower,
             &spool,
             &mut Limits { entries: 100, bytes: 1 << 20 },
             &mut Notes::default(),

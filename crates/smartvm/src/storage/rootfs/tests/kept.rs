@@ -192,7 +192,7 @@ fn what_is_unpacked_meanwhile_is_private() {
     };
     let mut watch = Watch::new(&mut progress, &|| false);
     build_rootfs(
-        &tar,
+        &(&tar).into(),
         &bench.path("image"),
         &RootfsOptions::default(),
         &mut watch,
@@ -219,7 +219,7 @@ fn the_size_is_what_was_asked_for_or_leaves_the_room_that_was() {
     let tar = bench.tar(&sample().end());
     let options = RootfsOptions::builder().size_bytes(48 << 20).build();
     let image = bench
-        .image_with(&tar, "sized", &options, Limits::default())
+        .image_with(&(&tar).into(), "sized", &options, Limits::default())
         .unwrap();
     assert_eq!(std::fs::metadata(&image.0).unwrap().len(), 48 << 20);
 
@@ -227,7 +227,7 @@ fn the_size_is_what_was_asked_for_or_leaves_the_room_that_was() {
         let options = RootfsOptions::builder().free_bytes(mib << 20).build();
         let name = format!("roomy-{mib}");
         let image = bench
-            .image_with(&tar, &name, &options, Limits::default())
+            .image_with(&(&tar).into(), &name, &options, Limits::default())
             .unwrap();
         let free = image
             .text("show_super_stats -h")

@@ -104,7 +104,7 @@ fn an_image_is_made_where_another_test_asks_for_it() {
     let mut watch = Watch::new(&mut progress, &never);
     let options = RootfsOptions::default();
     build_rootfs(
-        &dir.join("root.tar"),
+        &dir.join("root.tar").into(),
         &dir.join("image"),
         &options,
         &mut watch,

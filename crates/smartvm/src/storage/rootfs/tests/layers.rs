@@ -1,0 +1,136 @@
+//! Layers of OCI images, laid over one another.
+
+use super::*;
+use crate::storage::checksum::sha256_of;
+
+/// The image, and the directory that it is in.
+fn layers(tars: &[&Tar]) -> Result<(Image, Bench)> {
+    let bench = Bench::new();
+    let layers = tars.iter().enumerate().map(|(number, tar)| {
+        let bytes = tar.end();
+        let path = bench.path(&format!("layer-{number}"));
+        std::fs::write(&path, &bytes).unwrap();
+        LayerFile::whole(path, bytes.len() as u64, sha256_of(&bytes))
+    });
+    let source = RootSource::Layers(layers.collect());
+    let image = bench.image_with(
+        &source,
+        "image",
+        &RootfsOptions::default(),
+        Limits::default(),
+    )?;
+    Ok((image, bench))
+}
+
+fn names(image: &Image, path: &str) -> Vec<String> {
+    let names = image.names(path).into_iter();
+    names.map(|name| String::from_utf8(name).unwrap()).collect()
+}
+
+#[test]
+fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
+    let mut below = Tar::default();
+    below
+        .directory("etc", 0o755)
+        .file("etc/gone", 0o644, b"1")
+        .file("etc/kept", 0o644, b"2")
+        .directory("opt/tree/deep", 0o755)
+        .file("opt/tree/deep/file", 0o644, b"3")
+        .file("opt/other", 0o644, b"4")
+        .file("var/replaced", 0o644, b"old");
+    let mut above = Tar::default();
+    above
+        .file("etc/.wh.gone", 0o644, b"")
+        .file("etc/.wh.never-was", 0o644, b"")
+        .file("opt/new", 0o644, b"5")
+        .file("opt/.wh..wh..opq", 0o644, b"")
+        .file("var/replaced", 0o600, b"new")
+        .file("var/.wh.replaced", 0o644, b"")
+        .file(".wh..wh.plnk", 0o644, b"");
+    let (image, _bench) = layers(&[&below, &above]).unwrap();
+    assert_eq!(names(&image, "/"), ["etc", "opt", "var"]);
+    assert_eq!(names(&image, "/etc"), ["kept"]);
+    assert_eq!(names(&image, "/opt"), ["new"]);
+    assert_eq!(image.cat("/var/replaced"), b"new");
+    assert!(image.is_sound());
+}
+
+#[test]
+fn a_file_takes_the_place_of_a_tree_and_a_directory_that_of_a_file() {
+    let mut below = Tar::default();
+    below
+        .file("a/b/c", 0o644, b"1")
+        .file("plain", 0o644, b"2")
+        .directory("same", 0o700)
+        .file("same/stays", 0o644, b"3");
+    let mut above = Tar::default();
+    above
+        .file("a", 0o644, b"now a file")
+        .file("plain/inside", 0o644, b"4");
+    let refused = layers(&[&below, &above]).unwrap_err();
+    assert!(refused.to_string().contains("plain/inside"), "{refused}");
+    let mut above = Tar::default();
+    above
+        .file("a", 0o644, b"now a file")
+        .directory("plain", 0o755)
+        .file("plain/inside", 0o644, b"4")
+        .directory("same", 0o711);
+    let (image, _bench) = layers(&[&below, &above]).unwrap();
+    assert_eq!(image.cat("/a"), b"now a file");
+    assert_eq!(names(&image, "/plain"), ["inside"]);
+    assert_eq!(names(&image, "/same"), ["stays"]);
+    assert!(image.stat("/same").contains("Mode:  0711"));
+    assert!(image.is_sound());
+}
+
+#[test]
+fn paths_through_links_of_lower_layers_stay_within_the_image() {
+    let mut below = Tar::default();
+    below
+        .directory("usr/lib", 0o755)
+        .link(EntryType::Symlink, "lib", "usr/lib")
+        .link(EntryType::Symlink, "out", "../../../../etc")
+        .link(EntryType::Symlink, "loop", "loop/x");
+    let mut above = Tar::default();
+    above
+        .file("lib/new.so", 0o644, b"so")
+        .file("out/passwd", 0o644, b"inside")
+        .link(EntryType::Link, "lib/twin.so", "lib/new.so");
+    let (image, _bench) = layers(&[&below, &above]).unwrap();
+    assert_eq!(names(&image, "/usr/lib"), ["new.so", "twin.so"]);
+    assert_eq!(names(&image, "/etc"), ["passwd"]);
+    assert!(image.stat("/lib").contains("symlink"));
+    assert!(image.stat("/usr/lib/new.so").contains("Links: 2"));
+    assert!(image.is_sound());
+
+    let mut looping = Tar::default();
+    looping.file("loop/x/y", 0o644, b"");
+    let refused = layers(&[&below, &looping]).unwrap_err();
+    assert!(refused.to_string().contains("loop"), "{refused}");
+    let mut climbing = Tar::default();
+    climbing.file("a/../../b", 0o644, b"");
+    let refused = layers(&[&climbing]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+}
+
+#[test]
+fn a_layer_that_is_not_what_its_digest_says_is_refused() {
+    let bench = Bench::new();
+    let mut tar = Tar::default();
+    tar.file("a", 0o644, b"1");
+    let path = bench.path("layer");
+    let bytes = tar.end();
+    std::fs::write(&path, &bytes).unwrap();
+    let wrong = LayerFile::whole(&path, bytes.len() as u64, sha256_of(b"another"));
+    let source = RootSource::Layers(vec![wrong]);
+    let refused = bench
+        .image_with(
+            &source,
+            "image",
+            &RootfsOptions::default(),
+            Limits::default(),
+        )
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    assert!(!bench.path("image").exists());
+}
