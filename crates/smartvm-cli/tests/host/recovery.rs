@@ -67,7 +67,7 @@ async fn after_the_host_was_started_anew_gc_shows_and_removes_what_was_left() {
     let mut vm = smartvm.create(&spec).await.unwrap();
     vm.start(&StartOptions::default()).await.unwrap();
     let state = vm.state().unwrap();
-    for process in [state.keeper.clone().unwrap(), state.vmm.clone().unwrap()] {
+    for process in [state.keeper.unwrap(), state.vmm.unwrap()] {
         let pidfd = process.open().unwrap().unwrap();
         pidfd.signal(Signal::KILL).unwrap();
         assert!(pidfd.wait(PATIENCE).unwrap());
