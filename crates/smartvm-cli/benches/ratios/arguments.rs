@@ -35,7 +35,9 @@ impl Arguments {
                         .filter(|&pairs| pairs > 0)
                         .ok_or("--pairs takes a number from 1")?;
                 }
-                option if option.starts_with('-') => return Err(format!("unknown option {option}")),
+                option if option.starts_with('-') => {
+                    return Err(format!("unknown option {option}"));
+                }
                 _ => arguments.rows.push(word),
             }
         }
