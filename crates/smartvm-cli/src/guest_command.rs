@@ -2,6 +2,7 @@
 
 use clap::Args;
 use smartvm::agent::{Agent, Command};
+use smartvm::storage::ImageProcess;
 use smartvm::{Error, ErrorKind, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +26,20 @@ pub(crate) struct CommandArgs {
     /// Run it as this user: NAME or UID, with :GROUP or :GID
     #[arg(short, long)]
     pub(crate) user: Option<String>,
+}
+
+impl CommandArgs {
+    /// Takes over what an image says where nothing else is asked for. Variables that are
+    /// asked for come later, and so win.
+    pub(crate) fn by_default(&mut self, process: &ImageProcess) {
+        self.env.splice(0..0, process.env.iter().cloned());
+        if self.workdir.is_none() {
+            self.workdir.clone_from(&process.working_dir);
+        }
+        if self.user.is_none() {
+            self.user.clone_from(&process.user);
+        }
+    }
 }
 
 /// Runs it; returns its status as a shell tells it.

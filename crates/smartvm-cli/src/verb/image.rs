@@ -18,6 +18,8 @@ pub(crate) struct ImageArgs {
 enum ImageVerb {
     /// Make an image from a kernel, its modules and a root file system
     Build(Box<BuildArgs>),
+    /// Make an image from an OCI or Docker image on this machine
+    Import(Box<super::image_import::ImportArgs>),
     /// All that is known of an image
     Inspect(OneImage),
     /// Compare an image's files with its checksums
@@ -68,7 +70,7 @@ struct BuildArgs {
 }
 
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .trim()
@@ -99,6 +101,11 @@ pub(crate) fn run(global: &Global, args: ImageArgs) -> Result<u8> {
     match args.verb {
         ImageVerb::Build(args) => {
             let bundle = build(&options(*args)?, &mut watch)?;
+            output::line(bundle.dir().display())?;
+        }
+        ImageVerb::Import(args) => {
+            let options = settings::options(global)?;
+            let bundle = super::image_import::import(&options, *args, &mut watch)?;
             output::line(bundle.dir().display())?;
         }
         ImageVerb::Inspect(one) => {

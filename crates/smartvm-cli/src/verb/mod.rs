@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod gc;
 pub(crate) mod image;
+mod image_import;
 pub(crate) mod inspect;
 pub(crate) mod logs;
 pub(crate) mod pause;

@@ -53,7 +53,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
-    let spec = args.spec(smartvm)?;
+    let (how, command) = args.process(smartvm)?;
+    let spec = args.spec(smartvm, &command)?;
     let mode = match keeps_drives(&spec, smartvm) {
         true => StopMode::Graceful(SHUTDOWN_PATIENCE),
         false => StopMode::Kill,
@@ -80,7 +81,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         None => {
             let deadline = args.timeout.map(Duration::from_secs);
             tokio::select! {
-                status = args.work(&vm) => status,
+                status = work(&vm, &how, &command) => status,
                 status = interrupted.status() => Ok(status),
                 () = passed(deadline) => Err(Error::new(
                     ErrorKind::Timeout,
@@ -108,7 +109,27 @@ async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> 
 }
 
 impl RunArgs {
-    fn spec(&self, smartvm: &SmartVm) -> Result<MicroVmSpec> {
+    /// What is run and how: what is asked for, else what the image says. A command of the
+    /// user's takes the place of the image's entrypoint and command both.
+    fn process(&self, smartvm: &SmartVm) -> Result<(CommandArgs, Vec<String>)> {
+        let (mut how, mut command) = (self.how.clone(), self.command.clone());
+        let image = self.image.as_ref().filter(|_| !self.detach);
+        let Some(image) = image else {
+            return Ok((how, command));
+        };
+        if let Some(process) = &image_spec::find(smartvm.options(), image)?
+            .manifest()
+            .process
+        {
+            if command.is_empty() {
+                command = process.argv();
+            }
+            how.by_default(process);
+        }
+        Ok((how, command))
+    }
+
+    fn spec(&self, smartvm: &SmartVm, command: &[String]) -> Result<MicroVmSpec> {
         let mut spec = match (&self.file, &self.image) {
             (Some(file), _) => smartvm::spec::load_file(file)?,
             (None, Some(image)) => image_spec::from_image(smartvm.options(), image)?,
@@ -139,28 +160,28 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
-        if self.timeout.is_some() && (self.detach || self.command.is_empty()) {
+        if self.timeout.is_some() && (self.detach || command.is_empty()) {
             spec.max_runtime_s = self.timeout;
         }
-        if !self.command.is_empty() {
+        if !command.is_empty() {
             image_spec::keep_agent_as_init(&mut spec);
         }
         Ok(spec)
     }
+}
 
-    /// What the VM is there for: the command, or the console.
-    async fn work(&self, vm: &MicroVm) -> Result<u8> {
-        if self.command.is_empty() {
-            console::attach(vm).await?;
-            return Ok(0);
-        }
-        let agent = vm.agent()?;
-        while_it_lives(vm, async {
-            agent.wait_ready(BOOT_PATIENCE).await?;
-            guest_command::run(&agent, &self.how, &self.command).await
-        })
-        .await
+/// What the VM is there for: the command, or the console.
+async fn work(vm: &MicroVm, how: &CommandArgs, command: &[String]) -> Result<u8> {
+    if command.is_empty() {
+        console::attach(vm).await?;
+        return Ok(0);
     }
+    let agent = vm.agent()?;
+    while_it_lives(vm, async {
+        agent.wait_ready(BOOT_PATIENCE).await?;
+        guest_command::run(&agent, how, command).await
+    })
+    .await
 }
 
 /// The work in a guest, as long as its VM lives: when that ends first, the error tells why.
