@@ -9,14 +9,18 @@ pub mod bundle;
 pub mod checksum;
 pub mod copy;
 mod decompress;
+#[cfg(feature = "download")]
+pub mod download;
 pub mod initramfs;
 pub mod kernel;
+mod lock;
 pub mod manifest;
 pub mod modules;
 mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
+pub mod store;
 mod verified;
 
 pub use build::{BuildOptions, build};
