@@ -114,8 +114,12 @@ impl BundleManifest {
                 "1 to 128 letters, digits, `.`, `_` and `-`, but not `.` or `..`",
             );
         }
-        if self.firecracker_version.trim().is_empty() {
-            wrong("firecrackerVersion", "is empty", "a version such as 1.12.1");
+        if !is_firecracker_version(&self.firecracker_version) {
+            wrong(
+                "firecrackerVersion",
+                &format!("is {:?}", self.firecracker_version),
+                "a version such as 1.12.1, or `latest`",
+            );
         }
         if self.rootfs_type == RootfsType::Squashfs && self.rootfs_is_read_only == Some(false) {
             wrong(
@@ -259,6 +263,15 @@ impl ArtifactManifest {
         };
         is_file_name(name).then(|| PathBuf::from(name))
     }
+}
+
+fn is_firecracker_version(text: &str) -> bool {
+    let numbers = text.strip_prefix('v').unwrap_or(text);
+    // Releases are named by two numbers where any patch of them will do.
+    text == "latest"
+        || [numbers, &format!("{numbers}.0")]
+            .iter()
+            .any(|version| version.parse::<crate::firecracker::Version>().is_ok())
 }
 
 /// Whether this can name a bundle.

@@ -11,9 +11,11 @@ pub mod copy;
 mod decompress;
 #[cfg(feature = "download")]
 pub mod download;
+#[cfg(feature = "download")]
+pub mod image;
 pub mod initramfs;
 pub mod kernel;
-mod lock;
+pub(crate) mod lock;
 pub mod manifest;
 pub mod modules;
 mod program;

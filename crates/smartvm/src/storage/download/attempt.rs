@@ -232,7 +232,7 @@ async fn finish(
                  meant",
             )));
         }
-        part.finish(writer)?;
+        part.finish(&writer)?;
         Ok(Ok(Downloaded {
             sha256,
             size_bytes,

@@ -12,7 +12,6 @@ use rustls::pki_types::pem::PemObject;
 
 use super::retry::Fault;
 use super::settings::{Patience, Settings};
-use crate::spec::Secret;
 use crate::{Error, ErrorKind, Result, durable};
 
 /// Where systems keep the certificates that they trust: Debian and Arch, Fedora, SUSE, Alpine.
@@ -70,17 +69,17 @@ impl Downloader {
             .none_for
             .as_deref()
             .and_then(NoProxy::from_string);
-        let proxies: [(&Option<Secret>, fn(&str) -> reqwest::Result<Proxy>); 2] = [
-            (&settings.proxies.http, |url| Proxy::http(url)),
-            (&settings.proxies.https, |url| Proxy::https(url)),
-        ];
-        for (url, proxy) in proxies {
-            let Some(url) = url else { continue };
-            let proxy = proxy(url.reveal()).map_err(|_| {
-                Error::new(ErrorKind::Invalid, "the proxy isn't a URL")
-                    .hint("write it as http://HOST:PORT")
-            })?;
+        let not_a_url = |_| {
+            Error::new(ErrorKind::Invalid, "the proxy isn't a URL")
+                .hint("write it as http://HOST:PORT")
+        };
+        if let Some(url) = &settings.proxies.http {
+            let proxy = Proxy::http(url.reveal()).map_err(not_a_url)?;
             builder = builder.proxy(proxy.no_proxy(none_for.clone()));
+        }
+        if let Some(url) = &settings.proxies.https {
+            let proxy = Proxy::https(url.reveal()).map_err(not_a_url)?;
+            builder = builder.proxy(proxy.no_proxy(none_for));
         }
         Ok(Self {
             client: builder.build().map_err(failed)?,

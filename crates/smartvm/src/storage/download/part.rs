@@ -102,7 +102,7 @@ impl Part {
     }
 
     /// Gives the data, which is whole, its name.
-    pub(super) fn finish(&self, writer: Writer) -> Result<()> {
+    pub(super) fn finish(&self, writer: &Writer) -> Result<()> {
         let failed = |e| Error::io("finishing", &self.target, e);
         writer.file.sync_all().map_err(failed)?;
         std::fs::rename(&self.data, &self.target).map_err(failed)?;
