@@ -1,11 +1,15 @@
 //! Many VMs of one user: making them, finding them, giving back what dead ones left.
 
 mod gc;
+#[cfg(feature = "download")]
+mod images;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use gc::{Collected, Finding};
+#[cfg(feature = "download")]
+pub use images::{Sources, base_image_options};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
@@ -29,6 +33,9 @@ pub struct Parts {
     /// Whether this host's KVM is taken to be able to run the kernel at hand although its
     /// CPU has no hardware virtualization (a paravirtual nested host, a tiny guest).
     pub assume_kvm: bool,
+    /// How binaries and images come from the network.
+    #[cfg(feature = "download")]
+    pub sources: Sources,
 }
 
 /// The microVMs under one runtime directory.

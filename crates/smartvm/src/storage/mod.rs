@@ -11,6 +11,7 @@ pub mod copy;
 mod decompress;
 #[cfg(feature = "download")]
 pub mod download;
+pub mod drive;
 #[cfg(feature = "download")]
 pub mod image;
 pub mod initramfs;

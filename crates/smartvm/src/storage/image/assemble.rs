@@ -223,9 +223,10 @@ fn describe(bundle: &Bundle, dir: PathBuf, now: &str, origin: Origin) -> BaseIma
     let mut checksums = BaseImageChecksums::default();
     checksums.kernel_sha256.clone_from(&kernel.sha256);
     checksums.rootfs_sha256.clone_from(&rootfs.sha256);
-    let mut sizes = BaseImageSizes::default();
-    sizes.kernel_bytes = Some(kernel.size_bytes);
-    sizes.rootfs_bytes = Some(rootfs.size_bytes);
+    let sizes = BaseImageSizes::builder()
+        .kernel_bytes(kernel.size_bytes)
+        .rootfs_bytes(rootfs.size_bytes)
+        .build();
     BaseImageBundle::builder()
         .preset(origin.preset)
         .arch(bundle.arch())

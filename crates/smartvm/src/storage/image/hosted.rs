@@ -34,8 +34,7 @@ impl BaseImages {
         let base = Url::parse(&found.url).map_err(|e| {
             Error::new(ErrorKind::Invalid, format!("{url:?} isn't a URL")).because(e)
         })?;
-        let mut source = BaseImageSource::default();
-        source.manifest_url = Some(url.to_owned());
+        let source = BaseImageSource::builder().manifest_url(url).build();
         self.hosted(manifest, &Base::Url(base), source, arch, force, tell)
             .await
     }
@@ -56,8 +55,7 @@ impl BaseImages {
         })
         .await?;
         let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut source = BaseImageSource::default();
-        source.manifest_path = Some(path);
+        let source = BaseImageSource::builder().manifest_path(path).build();
         self.hosted(manifest, &Base::Dir(dir), source, arch, force, tell)
             .await
     }

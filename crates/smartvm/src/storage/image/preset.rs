@@ -46,11 +46,12 @@ impl BaseImages {
             let url = format!("{}/{key}", self.bucket);
             Part::at(url, key.rsplit('/').next().unwrap_or(key))
         };
-        let mut source = BaseImageSource::default();
-        source.kind = Some(BaseImageSourceKind::FirecrackerCi);
-        source.bucket_url = Some(self.bucket.clone());
-        source.kernel_key = Some(chosen.kernel.clone());
-        source.rootfs_key = Some(chosen.rootfs.clone());
+        let source = BaseImageSource::builder()
+            .kind(BaseImageSourceKind::FirecrackerCi)
+            .bucket_url(&self.bucket)
+            .kernel_key(&chosen.kernel)
+            .rootfs_key(&chosen.rootfs)
+            .build();
         let origin = Origin {
             preset,
             ci_version: chosen.version.clone(),

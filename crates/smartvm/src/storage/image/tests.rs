@@ -65,8 +65,9 @@ fn offer(server: &Server, version: &str, names: &[&str]) {
 }
 
 fn images(server: &Server, dir: &Path) -> BaseImages {
-    let mut options = BaseImageManagerOptions::default();
-    options.cache_dir = Some(dir.join("base-images"));
+    let options = BaseImageManagerOptions::builder()
+        .cache_dir(dir.join("base-images"))
+        .build();
     let bucket = server.url("/b");
     BaseImages::open(options, dir.join("verified"), quick(), Some(&bucket)).unwrap()
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::users::{Users, names};
 use super::{DOWNLOADS, Entry, LEASE, Store};
 use crate::storage::lock::{FileLock, Sharing};
+use crate::storage::space::Size;
 use crate::{Error, ErrorKind, Result};
 
 /// What was downloaded for an image that never came to be goes after this long.
@@ -34,6 +35,23 @@ pub enum Event {
         /// So many there may be.
         most: u32,
     },
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Evicted(evicted) => write!(
+                out,
+                "{} was removed ({}), as there were too many",
+                evicted.name,
+                Size(evicted.disk_bytes)
+            ),
+            Self::AllInUse { stored, most } => write!(
+                out,
+                "there are {stored}, {most} at most should be kept, but all others are in use"
+            ),
+        }
+    }
 }
 
 impl Store {
