@@ -3,6 +3,7 @@
 mod gc;
 #[cfg(feature = "download")]
 mod images;
+mod recover;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,6 +11,7 @@ use std::sync::OnceLock;
 pub use gc::{Collected, Finding};
 #[cfg(feature = "download")]
 pub use images::{Sources, base_image_options};
+pub use recover::Recovered;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
@@ -61,6 +63,17 @@ impl SmartVm {
             keeper,
             binary: OnceLock::new(),
         })
+    }
+
+    /// Another value for the same VMs, to be looked at on another thread.
+    fn looking(&self) -> Self {
+        Self {
+            options: self.options.clone(),
+            parts: self.parts.clone(),
+            runtime: self.runtime.clone(),
+            keeper: self.keeper.clone(),
+            binary: self.binary.clone(),
+        }
     }
 
     /// The options.
