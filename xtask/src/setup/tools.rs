@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 7] = [
+const NEEDED: [Tool; 8] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -34,6 +34,10 @@ const NEEDED: [Tool; 7] = [
     Tool {
         program: "sysctl",
         package: "procps",
+    },
+    Tool {
+        program: "umoci",
+        package: "umoci",
     },
     Tool {
         program: "depmod",

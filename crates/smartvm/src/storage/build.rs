@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use typed_builder::TypedBuilder;
 
-use super::bundle::{Bundle, MANIFEST};
+use super::bundle::Bundle;
 use super::checksum::{sha256_of, sha256_of_file};
 use super::manifest::{ArtifactManifest, BundleManifest, ImageProcess, is_bundle_id};
 use super::progress::{Progress, Watch};
@@ -114,6 +114,7 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         .rootfs(rootfs)
         .build();
     manifest.name = options.name.clone();
+<<<<<<< HEAD
     manifest.process = options.process.clone();
     manifest
         .validate()
@@ -122,6 +123,9 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         .map_err(|cause| Error::new(ErrorKind::Invalid, "writing a manifest").because(cause))?;
     text.push('\n');
     write(&work.path().join(MANIFEST), text.as_bytes())?;
+=======
+    manifest.write(work.path())?;
+>>>>>>> main
     // Whole, as its reader sees it, before anybody else does.
     Bundle::load(work.path())?;
     output.put(work)?;
