@@ -13,7 +13,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod manifest;
 pub mod modules;
-mod program;
+pub(crate) mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
