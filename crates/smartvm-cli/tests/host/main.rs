@@ -7,5 +7,6 @@
 mod bad_input;
 mod command_line;
 mod faults;
+mod firewall;
 mod lifecycle;
 mod support;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
-pub use nft::{add_vm, apply, remove, remove_vm, replace_policy};
+pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;
 
@@ -37,7 +37,7 @@ pub struct Ruleset {
     pub subnet: Ipv4Net,
     /// The host's address on the bridge.
     pub gateway: Ipv4Addr,
-    /// Where guests' traffic is masqueraded, beside the tunnel.
+    /// Where guests' traffic is masqueraded, beside the tunnel; `None`: wherever it leaves.
     pub nat_interface: Option<IfName>,
     /// The WireGuard interface.
     pub tunnel: Option<Tunnel>,
@@ -49,6 +49,23 @@ pub struct Ruleset {
     pub egress: Option<FirewallEgress>,
     /// The guests.
     pub vms: Vec<VmPort>,
+}
+
+impl Ruleset {
+    /// The rules of a bridge whose guests may reach everything but the host and one another.
+    pub fn new(bridge: IfName, subnet: Ipv4Net, gateway: Ipv4Addr) -> Self {
+        Self {
+            bridge,
+            subnet,
+            gateway,
+            nat_interface: None,
+            tunnel: None,
+            guests_may_talk: false,
+            host_services: Vec::new(),
+            egress: None,
+            vms: Vec::new(),
+        }
+    }
 }
 
 /// The tunnel, as far as the firewall has to do with it.

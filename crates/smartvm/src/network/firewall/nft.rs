@@ -32,6 +32,12 @@ pub fn remove(bridge: &IfName) -> Result<()> {
     transaction(&text, "removing the firewall")
 }
 
+/// Whether both tables are there.
+pub fn is_there(bridge: &IfName) -> Result<bool> {
+    let name = table(bridge);
+    Ok(objects("inet", &name)?.is_some() && objects("bridge", &name)?.is_some())
+}
+
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
 /// guest's own policy where it has one.
 pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {

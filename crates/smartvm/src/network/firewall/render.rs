@@ -87,6 +87,10 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
         .chain(tunnel.map(|tunnel| &tunnel.interface))
         .map(|name| format!("\"{name}\""))
         .collect();
+    let leaving = match (&ruleset.nat_interface, closed) {
+        (None, None) => format!("oifname != \"{bridge}\""),
+        _ => "oifname @nat_out".to_owned(),
+    };
     let between = if ruleset.guests_may_talk {
         "accept"
     } else {
@@ -150,7 +154,7 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
  }}
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
-  ip saddr {subnet} oifname @nat_out masquerade
+  ip saddr {subnet} {leaving} masquerade
  }}
 "#,
         nat = elements(&nat),
