@@ -9,4 +9,6 @@ mod command_line;
 mod faults;
 mod firewall;
 mod lifecycle;
+mod recovery;
+mod states;
 mod support;
