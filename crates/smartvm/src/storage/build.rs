@@ -114,18 +114,8 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         .rootfs(rootfs)
         .build();
     manifest.name = options.name.clone();
-<<<<<<< HEAD
     manifest.process = options.process.clone();
-    manifest
-        .validate()
-        .map_err(|problems| problems.about("the new bundle's manifest"))?;
-    let mut text = serde_json::to_string_pretty(&manifest)
-        .map_err(|cause| Error::new(ErrorKind::Invalid, "writing a manifest").because(cause))?;
-    text.push('\n');
-    write(&work.path().join(MANIFEST), text.as_bytes())?;
-=======
     manifest.write(work.path())?;
->>>>>>> main
     // Whole, as its reader sees it, before anybody else does.
     Bundle::load(work.path())?;
     output.put(work)?;

@@ -21,7 +21,7 @@ pub mod manifest;
 pub mod modules;
 pub mod oci;
 mod process;
-mod program;
+pub(crate) mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
