@@ -67,8 +67,8 @@ pub(crate) fn import(
     let mut wanted = Wanted::for_arch(arch);
     wanted.name = args.reference;
     let work = options.data_dir();
-    fs::create_dir_all(&work).map_err(|e| Error::io("making the data directory", &work, e))?;
-    let image = oci::open(&args.source, &wanted, &work, watch)?;
+    fs::create_dir_all(work).map_err(|e| Error::io("making the data directory", work, e))?;
+    let image = oci::open(&args.source, &wanted, work, watch)?;
     let fallback = args.source.file_stem().unwrap_or_default();
     make(
         options,

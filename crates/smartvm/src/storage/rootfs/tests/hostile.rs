@@ -5,7 +5,7 @@ use super::*;
 #[track_caller]
 fn refused(tar: &[u8], says: &str) {
     let bench = Bench::new();
-    let error = bench.image_of(&bench.tar(tar), "image").err().expect(says);
+    let error = bench.image_of(bench.tar(tar), "image").expect_err(says);
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains(says), "{error}, not {says}");
     // Neither an image nor the private directory stays.
@@ -74,7 +74,7 @@ fn sizes_that_lie_are_refused() {
     let mut tar = Tar::default();
     let tar = tar.add(longer, b"longer", b"little").0.clone();
     let bench = Bench::new();
-    let error = bench.image_of(&bench.tar(&tar), "image").err().unwrap();
+    let error = bench.image_of(bench.tar(&tar), "image").unwrap_err();
     assert!(
         error.to_string().contains("it ends within a file"),
         "{error}"

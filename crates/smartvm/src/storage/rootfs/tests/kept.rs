@@ -139,7 +139,7 @@ fn owners_modes_times_links_and_devices_come_out_of_a_tar() {
 fn compressed_archives_are_the_same_archives() {
     let plain = sample().end();
     let bench = Bench::new();
-    let expected = bench.image_of(&bench.tar(&plain), "plain").unwrap().bytes();
+    let expected = bench.image_of(bench.tar(&plain), "plain").unwrap().bytes();
     for compression in [
         Compression::Gzip,
         Compression::Xz,

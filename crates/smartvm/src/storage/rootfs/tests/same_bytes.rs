@@ -31,24 +31,9 @@ fn the_same_directory_makes_the_same_bytes_in_whatever_order_it_came_about() {
     reversed.reverse();
     directory(&bench.path("one"), &NAMES);
     directory(&bench.path("two"), &reversed);
-    let one = bench
-        .image_of(&bench.path("one"), "image1")
-        .unwrap()
-        .bytes();
-    assert!(
-        bench
-            .image_of(&bench.path("one"), "image2")
-            .unwrap()
-            .bytes()
-            == one
-    );
-    assert!(
-        bench
-            .image_of(&bench.path("two"), "image3")
-            .unwrap()
-            .bytes()
-            == one
-    );
+    let one = bench.image_of(bench.path("one"), "image1").unwrap().bytes();
+    assert!(bench.image_of(bench.path("one"), "image2").unwrap().bytes() == one);
+    assert!(bench.image_of(bench.path("two"), "image3").unwrap().bytes() == one);
 
     // Last write, last check and making: as old as the newest file, not as the clock.
     for at in [0x30, 0x40, 0x108] {
@@ -62,7 +47,7 @@ fn the_same_directory_makes_the_same_bytes_in_whatever_order_it_came_about() {
 
     std::fs::write(bench.path("two").join("b"), "changed").unwrap();
     set_time(&bench.path("two").join("b"));
-    let changed = bench.image_of(&bench.path("two"), "image4").unwrap();
+    let changed = bench.image_of(bench.path("two"), "image4").unwrap();
     let uuid = |image: &[u8]| image[1024 + 0x68..1024 + 0x78].to_vec();
     assert_ne!(
         uuid(&changed.bytes()),
