@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::client::Request;
-use crate::firecracker::payload::{self, Paths};
+use crate::firecracker::model::{self, Paths};
 use crate::name::VmId;
 use crate::rundir::file;
 use crate::spec::{Drive, LogLevel, MicroVmSpec, RuntimeOptions, Vsock};
@@ -94,7 +94,7 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         drives,
         vsock,
     };
-    let requests = payload::configuration(&spec, &paths, context.version)?;
+    let requests = model::configuration(&spec, &paths, context.version)?;
     Ok(Plan {
         id: context.id.clone(),
         firecracker_version: context.version,

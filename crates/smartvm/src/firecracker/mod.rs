@@ -3,7 +3,7 @@
 mod binary;
 pub mod client;
 pub mod exit;
-pub mod payload;
+pub mod model;
 mod version;
 
 pub use binary::Binary;
