@@ -17,7 +17,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -27,7 +26,7 @@ pub use stop::{StopMode, stop_all};
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
-use crate::firecracker::client::{Method, Request};
+use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::keeper::Link;
 use crate::name::VmId;
 use crate::plan::Plan;
@@ -125,23 +124,23 @@ impl MicroVm {
 
     /// Stops its guest's processors. Pausing a paused VM does nothing.
     pub async fn pause(&self) -> Result<()> {
-        self.switch("pausing", State::Running, State::Paused, "Paused")
+        self.switch("pausing", State::Running, State::Paused, Wire::Paused)
             .await
     }
 
     /// Lets its guest go on. Resuming a running VM does nothing.
     pub async fn resume(&self) -> Result<()> {
-        self.switch("resuming", State::Paused, State::Running, "Resumed")
+        self.switch("resuming", State::Paused, State::Running, Wire::Resumed)
             .await
     }
 
-    async fn switch(&self, doing: &str, from: State, to: State, wire: &str) -> Result<()> {
+    async fn switch(&self, doing: &str, from: State, to: State, wire: Wire) -> Result<()> {
         let _lock = self.lock(LOCK_PATIENCE).await?;
         let mut state = self.state()?;
         state
             .state
             .require(&[from, to], doing, self.id().as_str())?;
-        let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
+        let request = VmBody { state: wire }.request()?;
         self.client().send(&request).await?;
         state.state = to;
         self.run_dir.write_state(&state)
