@@ -8,4 +8,6 @@ mod bad_input;
 mod command_line;
 mod faults;
 mod lifecycle;
+mod recovery;
+mod states;
 mod support;
