@@ -68,7 +68,7 @@ struct BuildArgs {
 }
 
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .trim()

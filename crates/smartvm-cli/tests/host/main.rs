@@ -11,3 +11,4 @@ mod lifecycle;
 mod recovery;
 mod states;
 mod support;
+mod update;

@@ -14,8 +14,11 @@
 //! `owner` owns it: when that handle goes, the VM ends.
 
 mod held;
+mod metadata;
 mod start;
+mod stats;
 mod stop;
+mod update;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -25,7 +28,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use start::{Event, StartOptions, Watch};
+pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
+pub use update::{Change, Direction};
 
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};

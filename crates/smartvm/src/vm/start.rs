@@ -254,7 +254,7 @@ fn do_steps(
             return Err(cancelled());
         }
         let mut hands = Hands {
-            keeper: link,
+            keeper: Some(&mut *link),
             cancelled: &|| stop.load(Ordering::Relaxed),
         };
         ledger.run(step, |step| {
