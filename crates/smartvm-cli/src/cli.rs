@@ -44,6 +44,12 @@ pub(crate) struct Global {
     /// The firecracker executable
     #[arg(long, global = true, value_name = "PATH", env = "SMARTVM_FIRECRACKER")]
     pub(crate) firecracker: Option<PathBuf>,
+    /// A mirror of Firecracker's releases
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_RELEASES")]
+    pub(crate) releases: Option<String>,
+    /// A mirror of the bucket of Firecracker's images
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_BUCKET")]
+    pub(crate) bucket: Option<String>,
     /// Results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -96,6 +102,8 @@ pub(crate) enum Verb {
     Exec(verb::exec::ExecArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
+    /// Fetch, list and remove versions of Firecracker
+    Firecracker(verb::firecracker::FirecrackerArgs),
     /// Check a spec
     Validate(verb::validate::ValidateArgs),
     /// Show what would be done for a spec
