@@ -132,3 +132,13 @@ impl Verb {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_verb_can_be_parsed() {
+        super::Cli::command().debug_assert();
+    }
+}

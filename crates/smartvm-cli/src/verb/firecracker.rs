@@ -18,8 +18,8 @@ enum FirecrackerVerb {
                             smartvm firecracker install 1.12.1")]
     Install {
         /// The version, or `latest`
-        #[arg(default_value = "latest")]
-        version: String,
+        #[arg(default_value = "latest", value_name = "VERSION")]
+        release: String,
     },
     /// List what is installed
     Ls,
@@ -33,8 +33,8 @@ enum FirecrackerVerb {
 
 pub(crate) async fn run(smartvm: &SmartVm, args: FirecrackerArgs) -> Result<u8> {
     match args.verb {
-        FirecrackerVerb::Install { version } => {
-            let one = smartvm.install(&version, &progress::downloads()).await?;
+        FirecrackerVerb::Install { release } => {
+            let one = smartvm.install(&release, &progress::downloads()).await?;
             if output::json() {
                 output::value(&one)?;
             } else {
