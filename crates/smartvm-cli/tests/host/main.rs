@@ -7,6 +7,8 @@
 mod bad_input;
 mod command_line;
 mod faults;
+mod firewall;
+mod images;
 mod lifecycle;
 mod recovery;
 mod states;
