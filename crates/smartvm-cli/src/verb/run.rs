@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::console;
 use crate::cli::HostArgs;
 use crate::guest_command::{self, CommandArgs};
-use crate::{image_spec, output};
+use crate::image_spec::Image;
+use crate::{image_spec, output, progress};
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
@@ -34,6 +35,9 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
+    #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
+    scratch: Option<u64>,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -53,8 +57,10 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
-    let (how, command) = args.process(smartvm)?;
-    let spec = args.spec(smartvm, &command)?;
+    smartvm.ensure_binary(&progress::downloads()).await?;
+    let (spec, image) = args.spec(smartvm)?;
+    let (how, command) = args.process(image.as_ref());
+    let spec = args.for_command(spec, &command);
     let mode = match keeps_drives(&spec, smartvm) {
         true => StopMode::Graceful(SHUTDOWN_PATIENCE),
         false => StopMode::Kill,
@@ -64,6 +70,8 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         created = smartvm.create(&spec) => created?,
         status = interrupted.status() => return Ok(status),
     };
+    // Its run dir tells from now on which image it uses.
+    drop(image);
     let options = StartOptions::default();
     let started = tokio::select! {
         started = vm.start(&options) => started.map(|()| None),
@@ -109,30 +117,16 @@ async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> 
 }
 
 impl RunArgs {
-    /// What is run and how: what is asked for, else what the image says. A command of the
-    /// user's takes the place of the image's entrypoint and command both.
-    fn process(&self, smartvm: &SmartVm) -> Result<(CommandArgs, Vec<String>)> {
-        let (mut how, mut command) = (self.how.clone(), self.command.clone());
-        let image = self.image.as_ref().filter(|_| !self.detach);
-        let Some(image) = image else {
-            return Ok((how, command));
-        };
-        if let Some(process) = &image_spec::find(smartvm.options(), image)?
-            .manifest()
-            .process
-        {
-            if command.is_empty() {
-                command = process.argv();
+    fn spec(&self, smartvm: &SmartVm) -> Result<(MicroVmSpec, Option<Image>)> {
+        let (mut spec, image) = match (&self.file, &self.image) {
+            (Some(file), _) => (smartvm::spec::load_file::<MicroVmSpec>(file)?, None),
+            (None, Some(image)) => {
+                let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
+                if let Image::Stored(_) = image {
+                    image_spec::store(smartvm.options())?.serve(smartvm.runtime().path())?;
+                }
+                (spec, Some(image))
             }
-            how.by_default(process);
-        }
-        Ok((how, command))
-    }
-
-    fn spec(&self, smartvm: &SmartVm, command: &[String]) -> Result<MicroVmSpec> {
-        let mut spec = match (&self.file, &self.image) {
-            (Some(file), _) => smartvm::spec::load_file(file)?,
-            (None, Some(image)) => image_spec::from_image(smartvm.options(), image)?,
             (None, None) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
@@ -160,13 +154,32 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
+        Ok((spec, image))
+    }
+
+    /// What is run and how: what is asked for, else what the image says. A command of the
+    /// user's takes the place of the image's entrypoint and command both.
+    fn process(&self, image: Option<&Image>) -> (CommandArgs, Vec<String>) {
+        let (mut how, mut command) = (self.how.clone(), self.command.clone());
+        let process = image.and_then(|image| image.bundle().manifest().process.as_ref());
+        if let Some(process) = process.filter(|_| !self.detach) {
+            if command.is_empty() {
+                command = process.argv();
+            }
+            how.by_default(process);
+        }
+        (how, command)
+    }
+
+    /// The spec of a VM that is there for this command, or for its console.
+    fn for_command(&self, mut spec: MicroVmSpec, command: &[String]) -> MicroVmSpec {
         if self.timeout.is_some() && (self.detach || command.is_empty()) {
             spec.max_runtime_s = self.timeout;
         }
         if !command.is_empty() {
             image_spec::keep_agent_as_init(&mut spec);
         }
-        Ok(spec)
+        spec
     }
 }
 

@@ -2,14 +2,15 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use smartvm::spec::{Arch, SmartVmOptions};
+use smartvm::spec::Arch;
 use smartvm::storage::build::KernelSource;
 use smartvm::storage::oci::{self, OciImage, Wanted};
 use smartvm::storage::rootfs::RootfsOptions;
+use smartvm::storage::store::{Origin, Store};
 use smartvm::storage::{BuildOptions, Bundle, Watch, build};
-use smartvm::{Error, ErrorKind, Result, agent};
+use smartvm::{Error, ErrorKind, Result, SmartVm, agent};
 
-use super::image::size;
+use super::{build_into, size};
 use crate::{image_spec, output};
 
 /// Where an image that is no bundle yet goes, and what it boots with.
@@ -18,7 +19,7 @@ pub(crate) struct MakeArgs {
     /// The image's name here [default: from its own]
     #[arg(long, value_name = "NAME", conflicts_with = "output")]
     name: Option<String>,
-    /// Where the image is made, instead of the data directory
+    /// Where the image is made, instead of in the store
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// The kernel: vmlinuz (bzImage) or vmlinux
@@ -27,7 +28,7 @@ pub(crate) struct MakeArgs {
     /// The kernel's modules: a directory with modules.dep
     #[arg(long, value_name = "DIR", requires = "kernel")]
     modules: Option<PathBuf>,
-    /// Take kernel and initramfs from this image [default: the newest in the data directory]
+    /// Take kernel and initramfs from this image [default: the newest in the store]
     #[arg(long, value_name = "IMAGE")]
     kernel_from: Option<String>,
     /// Size of the root file system, such as 512MiB or 2GiB [default: what fits, and some room]
@@ -58,11 +59,8 @@ pub(crate) struct ImportArgs {
 }
 
 /// Makes a bundle of an image on this machine.
-pub(crate) fn import(
-    options: &SmartVmOptions,
-    args: ImportArgs,
-    watch: &mut Watch<'_>,
-) -> Result<Bundle> {
+pub(crate) fn import(vms: &SmartVm, args: ImportArgs, watch: &mut Watch<'_>) -> Result<Bundle> {
+    let options = vms.options();
     let arch = options.arch.or(Arch::host()).unwrap_or(Arch::X86_64);
     let mut wanted = Wanted::for_arch(arch);
     wanted.name = args.reference;
@@ -70,18 +68,12 @@ pub(crate) fn import(
     fs::create_dir_all(work).map_err(|e| Error::io("making the data directory", work, e))?;
     let image = oci::open(&args.source, &wanted, work, watch)?;
     let fallback = args.source.file_stem().unwrap_or_default();
-    make(
-        options,
-        &image,
-        &fallback.to_string_lossy(),
-        args.make,
-        watch,
-    )
+    make(vms, &image, &fallback.to_string_lossy(), args.make, watch)
 }
 
 /// Makes a bundle of an OCI image.
 fn make(
-    options: &SmartVmOptions,
+    vms: &SmartVm,
     image: &OciImage,
     fallback: &str,
     args: MakeArgs,
@@ -91,19 +83,14 @@ fn make(
         Some(name) => name.clone(),
         None => short_name(image.name().unwrap_or(fallback)),
     };
-    let output = match args.output {
-        Some(output) => output,
-        None => {
-            let images = options.data_dir().join("images");
-            fs::create_dir_all(&images)
-                .map_err(|e| Error::io("making the directory of images", &images, e))?;
-            images.join(&name)
-        }
-    };
+    let store = image_spec::store(vms.options())?;
     let kernel = match (args.kernel, &args.kernel_from) {
         (Some(kernel), _) => KernelSource::Image(kernel),
-        (None, Some(from)) => KernelSource::Bundle(image_spec::find(options, from)?.dir().into()),
-        (None, None) => KernelSource::Bundle(newest(options)?),
+        (None, Some(from)) => {
+            let image = image_spec::find(vms.options(), from)?;
+            KernelSource::Bundle(image.bundle().dir().into())
+        }
+        (None, None) => KernelSource::Bundle(newest(&store)?),
     };
     let mut size = RootfsOptions::default();
     size.size_bytes = args.size;
@@ -111,7 +98,7 @@ fn make(
         .kernel(kernel)
         .rootfs(image.root())
         .agent(agent::binary::find(args.agent.as_deref())?)
-        .output(output)
+        .output(args.output.clone().unwrap_or_default())
         .process(image.process().clone())
         .replace(args.replace)
         .size(size)
@@ -121,7 +108,13 @@ fn make(
         Some(name) => format!("{name} ({})", image.digest()),
         None => image.digest().to_owned(),
     });
-    build(&build_options, watch)
+    match args.output {
+        Some(_) => build(&build_options, watch),
+        None => {
+            store.serve(vms.runtime().path())?;
+            build_into(&store, &name, build_options, Origin::Imported, watch)
+        }
+    }
 }
 
 /// The last part of an image's name, without what a directory can't be named: `tool` for
@@ -137,30 +130,24 @@ fn short_name(name: &str) -> String {
         .collect()
 }
 
-/// The newest image in the data directory, whose kernel serves others too.
-fn newest(options: &SmartVmOptions) -> Result<PathBuf> {
-    let images = options.data_dir().join("images");
-    let entries = fs::read_dir(&images).into_iter().flatten().flatten();
-    let bundles = entries.filter_map(|entry| {
-        let bundle = Bundle::load(&entry.path()).ok()?;
-        let made = entry.metadata().ok()?.modified().ok()?;
-        Some((made, bundle.dir().to_owned()))
-    });
-    let Some((_, found)) = bundles.max() else {
+/// The newest image in the store, whose kernel serves others too.
+fn newest(store: &Store) -> Result<PathBuf> {
+    let entries = store
+        .list()?
+        .into_iter()
+        .filter_map(|(_, entry)| entry.ok());
+    let Some(found) = entries.max_by(|a, b| a.record.created_at.cmp(&b.record.created_at)) else {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("no image in {} has a kernel to boot with", images.display()),
+            "no image in the store has a kernel to boot with",
         )
         .hint(
             "give --kernel VMLINUZ and --modules DIR, or --kernel-from with the path of an \
              image that `smartvm image build` made",
         ));
     };
-    output::note(format_args!(
-        "note: the kernel is that of {}",
-        found.display()
-    ));
-    Ok(found)
+    output::note(format_args!("note: the kernel is that of {}", found.name));
+    Ok(found.dir)
 }
 
 #[cfg(test)]
