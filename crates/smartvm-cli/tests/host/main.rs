@@ -7,5 +7,6 @@
 mod bad_input;
 mod command_line;
 mod faults;
+mod keeper;
 mod lifecycle;
 mod support;

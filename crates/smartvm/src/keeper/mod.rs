@@ -7,7 +7,9 @@
 
 mod link;
 mod process;
+mod rest;
 pub mod ring;
+mod signals;
 mod vmm;
 
 use std::path::{Path, PathBuf};
