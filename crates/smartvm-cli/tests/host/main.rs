@@ -9,4 +9,6 @@ mod command_line;
 mod faults;
 mod keeper;
 mod lifecycle;
+mod recovery;
+mod states;
 mod support;
