@@ -6,9 +6,11 @@
 
 mod bad_input;
 mod command_line;
+mod emulate;
 mod faults;
 mod keeper;
 mod lifecycle;
 mod recovery;
+mod run;
 mod states;
 mod support;
