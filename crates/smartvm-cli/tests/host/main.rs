@@ -8,6 +8,7 @@ mod bad_input;
 mod command_line;
 mod emulate;
 mod faults;
+mod firewall;
 mod keeper;
 mod lifecycle;
 mod recovery;
