@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let left = options
         .timeout
         .map(|all| all.saturating_sub(start.elapsed()));
-    let result = runtime.block_on(within(left, async {
+    let result = runtime.block_on(within(left, options.timeout, async {
         let status = converse(&mut machine, &ours, options, start).await?;
         if !shares.is_empty() && kernel.holds_writes_back() {
             write_back(&mut machine, &ours).await?;
@@ -150,13 +150,15 @@ async fn write_back(machine: &mut Machine, stream: &std::os::unix::net::UnixStre
         machine.ended().await;
         Ok(())
     };
-    within(Some(END_PATIENCE), end).await.map_err(|error| {
-        Error::new(
-            ErrorKind::Vmm,
-            "what the command wrote may not all have arrived: ending the emulated host",
-        )
-        .because(error)
-    })
+    within(Some(END_PATIENCE), Some(END_PATIENCE), end)
+        .await
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Vmm,
+                "what the command wrote may not all have arrived: ending the emulated host",
+            )
+            .because(error)
+        })
 }
 
 fn to_tokio(stream: &std::os::unix::net::UnixStream) -> Result<tokio::net::UnixStream> {
@@ -169,16 +171,19 @@ fn to_tokio(stream: &std::os::unix::net::UnixStream) -> Result<tokio::net::UnixS
         .map_err(|cause| Error::new(ErrorKind::Io, "opening the agent's port").because(cause))
 }
 
-async fn within<T>(deadline: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(deadline) = deadline else {
+/// The work, for what is `left` of `all` that it may take.
+async fn within<T>(
+    left: Option<Duration>,
+    all: Option<Duration>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (Some(left), Some(all)) = (left, all) else {
         return work.await;
     };
-    tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Timeout,
-                format!("the emulated host was ended after {deadline:.0?}"),
-            ))
-        })
+    tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("the emulated host was ended after {all:.0?}"),
+        ))
+    })
 }

@@ -131,7 +131,7 @@ impl SmartVm {
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         blocking(move || {
-            host::check(&valid, &HostFacts::gather(&[]), &context)?;
+            host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
             let (run_dir, lock) = runtime.create(&plan.id)?;
             let lifetime = plan.spec.lifetime.unwrap_or_default();
             let made = ProcessId::myself().and_then(|owner| {
@@ -160,7 +160,7 @@ impl SmartVm {
     pub fn check(&self, spec: &ValidSpec) -> Result<()> {
         Ok(host::check(
             spec,
-            &HostFacts::gather(&[]),
+            &HostFacts::gather_to_check(&[]),
             &self.check_context(),
         )?)
     }

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use smartvm::spec::schema;
+use smartvm::storage::BundleManifest;
 
 const TABLE: &str = include_str!("leaves.txt");
 
@@ -26,8 +27,12 @@ enum Proof<'a> {
     Issue,
 }
 
-fn schemas() -> [(&'static str, Value); 2] {
-    [("spec", schema::spec()), ("options", schema::options())]
+fn schemas() -> [(&'static str, Value); 3] {
+    [
+        ("spec", schema::spec()),
+        ("options", schema::options()),
+        ("manifest", schema::of::<BundleManifest>()),
+    ]
 }
 
 fn table() -> BTreeMap<(&'static str, &'static str), Proof<'static>> {

@@ -1,10 +1,11 @@
-//! What is checked without running anything: formatting, lints, documentation.
+//! What is checked without running anything: formatting, lints, documentation, licences.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::report::{Outcome, Row};
 use crate::build::cargo;
+use crate::program;
 use crate::progress::{failure, say};
 
 /// One of the checks.
@@ -13,6 +14,9 @@ pub(super) enum Check {
     Format,
     Clippy,
     Doc,
+    /// Licences and sources of all that is linked in, by `cargo deny`; advisories come from the
+    /// network, which tests don't depend on.
+    Licences,
 }
 
 impl Check {
@@ -28,6 +32,17 @@ impl Check {
                 let mut doc = cargo_with(&["doc", "--workspace", "--no-deps"]);
                 doc.env("RUSTDOCFLAGS", "-D warnings");
                 ("doc", vec![doc])
+            }
+            Self::Licences if program::find("cargo-deny").is_none() => {
+                return Row {
+                    name: "deny",
+                    outcome: Outcome::Skipped("cargo-deny isn't installed".into()),
+                    elapsed: Duration::ZERO,
+                };
+            }
+            Self::Licences => {
+                let deny = cargo_with(&["deny", "check", "licenses", "bans", "sources"]);
+                ("deny", vec![deny])
             }
         };
         say(format_args!("cargo {name}"));

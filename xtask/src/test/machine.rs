@@ -55,7 +55,13 @@ impl Machine<'_> {
             Tier::Pure | Tier::Host => self.host.why_no_host_tier(),
         };
         let mut command = match why {
-            None => Command::new(test),
+            None => {
+                let mut command = Command::new(test);
+                if let Ok(kernel) = &setup.emulated_host {
+                    command.env("SMARTVM_TEST_EMULATE_KERNEL", kernel);
+                }
+                command
+            }
             Some(why) => {
                 say_emulated(why);
                 let kernel = setup.emulated_host.as_ref().map_err(Clone::clone)?;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use smartvm::firecracker::{Binary, Version};
-use smartvm::validate::{ValidateContext, validate};
+use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Error, ErrorKind, Result, plan};
 
 use crate::cli::Global;
@@ -20,8 +20,7 @@ pub(crate) struct PlanArgs {
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let options = settings::options(global)?;
-    let spec = smartvm::spec::load_file(&args.file)?;
-    let valid = validate(&spec, &ValidateContext::from(&options))?;
+    let valid = read_file(&args.file, &ValidateContext::from(&options))?;
     let id = match valid.id() {
         Some(id) => id.clone(),
         None => "generated-id".parse()?,

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use smartvm::Result;
-use smartvm::validate::{ValidateContext, validate};
+use smartvm::validate::{ValidateContext, read_file};
 
 use crate::cli::{Global, HostArgs};
 use crate::{output, settings};
@@ -21,8 +21,7 @@ pub(crate) struct ValidateArgs {
 
 pub(crate) fn run(global: &Global, args: &ValidateArgs) -> Result<u8> {
     let options = settings::options(global)?;
-    let spec = smartvm::spec::load_file(&args.file)?;
-    let valid = validate(&spec, &ValidateContext::from(&options))?;
+    let valid = read_file(&args.file, &ValidateContext::from(&options))?;
     if args.host {
         settings::open(global, args.assume.assume_kvm)?.check(&valid)?;
     }

@@ -102,6 +102,23 @@ fn every_problem_of_a_spec_is_told_with_its_path_and_status_2() {
 }
 
 #[test]
+fn problems_of_shape_and_of_content_are_told_together() {
+    let corner = Corner::new();
+    let mut spec = named(&corner, "bad_id");
+    spec.machine_config.vcpu_count = 33;
+    let shaped = serde_json::to_string(&spec).unwrap();
+    let path = corner.file("spec.json");
+    std::fs::write(&path, shaped.replacen('{', "{\"colour\":\"red\",", 1)).unwrap();
+    for verb in ["validate", "plan"] {
+        let refused = corner.command().args([verb, "-f"]).arg(&path).assert();
+        let told = text(&refused.code(2).get_output().stderr);
+        for place in ["colour", "id", "machineConfig.vcpuCount"] {
+            assert!(told.contains(place), "{verb}: {place} is missing in {told}");
+        }
+    }
+}
+
+#[test]
 fn a_host_without_hardware_virtualization_is_refused_and_the_way_out_named() {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap();
     let corner = Corner::new();

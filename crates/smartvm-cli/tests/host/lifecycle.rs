@@ -148,18 +148,21 @@ async fn when_many_end_all_are_signalled_before_any_is_waited_for() {
         vm.start(&StartOptions::default()).await.unwrap();
         vms.push(vm);
     }
-    // The first one can't clean up while its lock is held: the others must not wait for it.
+    // Stopped, the first one's keeper can't clean up: who waited for it before signalling the
+    // others would wait for ever.
+    let keeper = vms[0].state().unwrap().keeper.unwrap();
+    let keeper = keeper.open().unwrap().unwrap();
+    keeper.signal(rustix::process::Signal::STOP).unwrap();
     let vmms: Vec<ProcessId> = vms
         .iter()
         .map(|vm| vm.state().unwrap().vmm.unwrap())
         .collect();
-    let first = vms[0].run_dir().clone();
     let stopping = tokio::spawn(async move { stop_all(&mut vms, StopMode::Kill).await });
     until("every VMM's end", || {
         vmms.iter().all(|vmm| !vmm.is_alive().unwrap())
     })
     .await;
-    drop(first);
+    keeper.signal(rustix::process::Signal::CONT).unwrap();
     for ended in stopping.await.unwrap() {
         assert_eq!(ended.unwrap().reason, Reason::Killed);
     }

@@ -6,11 +6,14 @@
 
 mod bad_input;
 mod command_line;
+mod emulate;
 mod faults;
 mod firewall;
 mod images;
+mod keeper;
 mod lifecycle;
 mod recovery;
+mod run;
 mod states;
 mod support;
 mod update;

@@ -11,6 +11,9 @@ use crate::{Error, ErrorKind, Result};
 /// What is read from the host's stdin at once, in bytes.
 const CHUNK: usize = 32 * 1024;
 
+/// Ends who writes where nobody reads, on all architectures.
+const SIGPIPE: i32 = 13;
+
 /// What a command wrote, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,6 +29,9 @@ pub struct Output {
 impl Session {
     /// Carries `stdin` to the command, and what it writes to `stdout` and `stderr`, until it
     /// ends. Any amount of data may go both ways: neither direction waits for the other.
+    ///
+    /// Where the reader of `stdout` has gone (`… | head`), the command is ended as it would be
+    /// by writing there itself: the status is that of SIGPIPE.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if one of the three fails, which ends the command; otherwise as for
@@ -103,10 +109,14 @@ async fn drain(
     let (mut stdout, mut stderr) = (pin!(stdout), pin!(stderr));
     loop {
         match events.next().await? {
-            Event::Stdout(bytes) => {
-                let written = write(&mut stdout, &bytes).await;
-                written.map_err(|error| failed("writing the command's output", error))?;
-            }
+            Event::Stdout(bytes) => match write(&mut stdout, &bytes).await {
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Ok(ExitStatus::Signal(SIGPIPE));
+                }
+                written => {
+                    written.map_err(|error| failed("writing the command's output", error))?;
+                }
+            },
             Event::Stderr(bytes) => {
                 let written = write(&mut stderr, &bytes).await;
                 written.map_err(|error| failed("writing the command's errors", error))?;

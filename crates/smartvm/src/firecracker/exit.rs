@@ -68,6 +68,8 @@ pub enum Reason {
     LifetimeReached,
     /// The process that owned it ended.
     OwnerEnded,
+    /// Its keeper was told to end (SIGTERM, SIGINT or SIGHUP), as at the host's shutdown.
+    KeeperStopped,
     /// It could not be started; the message says why.
     StartFailed(String),
     /// Something else on the host killed Firecracker.
@@ -104,6 +106,7 @@ impl fmt::Display for Reason {
             Self::GuestPanic => out.write_str("the guest's kernel panicked"),
             Self::LifetimeReached => out.write_str("its time was up"),
             Self::OwnerEnded => out.write_str("its owner ended"),
+            Self::KeeperStopped => out.write_str("its keeper was told to end"),
             Self::StartFailed(why) => write!(out, "it could not be started: {why}"),
             Self::KilledFromOutside => out.write_str("Firecracker was killed from outside"),
             Self::VmmError => out.write_str("Firecracker failed"),

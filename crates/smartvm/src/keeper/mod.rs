@@ -8,7 +8,9 @@
 mod console_copy;
 mod link;
 mod process;
+mod rest;
 pub mod ring;
+mod signals;
 mod vmm;
 
 use std::path::{Path, PathBuf};

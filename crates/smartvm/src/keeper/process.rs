@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::rest::{QUIET, rest};
+use super::signals::Signals;
 use super::vmm::{Logs, Vmm};
 use super::{MOST_MESSAGE_BYTES, Reply, Request};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +41,8 @@ pub fn run(run_dir: &Path) -> Result<()> {
         })
         .map_err(|e| Error::new(ErrorKind::Host, "opening the socket to the owner").because(e))?;
     let mut keeper = Keeper {
+        signals: Signals::listen()?,
+        rested: false,
         logs: Logs::open(&run_dir)?,
         run_dir,
         control: Some(control),
@@ -55,6 +59,9 @@ pub fn run(run_dir: &Path) -> Result<()> {
 
 struct Keeper {
     run_dir: RunDir,
+    signals: Signals,
+    /// Whether nothing has happened since it last gave memory back.
+    rested: bool,
     logs: Logs,
     /// The socket to the owner, until that is gone.
     control: Option<UnixStream>,
@@ -118,13 +125,19 @@ impl Keeper {
 
     /// Waits for the next thing to happen, and handles output and requests on the way.
     fn next(&mut self) -> Result<Noticed> {
-        let timeout = self
+        let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
-        if timeout.is_some_and(|left| left.is_zero()) {
+        if left.is_some_and(|left| left.is_zero()) {
             return Ok(Noticed::End(Reason::LifetimeReached));
         }
-        let mut fds = Vec::with_capacity(5);
+        let timeout = match left {
+            _ if self.rested => left,
+            Some(left) => Some(left.min(QUIET)),
+            None => Some(QUIET),
+        };
+        let mut fds = Vec::with_capacity(6);
+        fds.push(PollFd::new(&self.signals, PollFlags::IN));
         if let Some(control) = &self.control {
             fds.push(PollFd::new(control, PollFlags::IN));
         }
@@ -134,12 +147,23 @@ impl Keeper {
             fds.extend(open.map(|drain| PollFd::new(&drain.from, PollFlags::IN)));
         }
         match rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(0) => {
+                drop(fds);
+                rest();
+                self.rested = true;
+                return Ok(Noticed::Nothing);
+            }
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Noticed::Nothing),
             Err(e) => return Err(Error::new(ErrorKind::Io, "waiting for events").because(e)),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
+        self.rested = false;
         let mut ready = ready.into_iter();
+        if ready.next().unwrap_or(false) {
+            return Ok(Noticed::End(Reason::KeeperStopped));
+        }
         let control_ready = self.control.is_some() && ready.next().unwrap_or(false);
         if let Some(vmm) = &mut self.vmm {
             let ended = ready.next().unwrap_or(false);

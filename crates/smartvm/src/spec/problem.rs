@@ -94,11 +94,17 @@ impl Problems {
 
     /// As an error about `what`, such as "the spec vm.json".
     pub fn about(self, what: &str) -> Error {
-        let message = match self.0.len() {
-            1 => format!("1 problem in {what}"),
-            count => format!("{count} problems in {what}"),
+        let kind = self.kind();
+        let problems = match self.0.len() {
+            1 => "1 problem".to_owned(),
+            count => format!("{count} problems"),
         };
-        Error::new(self.kind(), message).because(self)
+        let message = match kind {
+            // The spec may be as good as it is on another host.
+            ErrorKind::Host => format!("{problems}: this host can't run {what}"),
+            _ => format!("{problems} in {what}"),
+        };
+        Error::new(kind, message).because(self)
     }
 }
 
@@ -184,5 +190,13 @@ mod tests {
         assert_eq!(of(&[NotFound, Invalid]).kind(), Invalid);
         assert_eq!(of(&[NotFound, Host]).kind(), Host);
         assert_eq!(Error::from(of(&[NotFound])).kind(), NotFound);
+    }
+
+    #[test]
+    fn an_unfit_host_is_not_told_as_a_problem_in_the_spec() {
+        let told = |kind| Error::from(of(&[kind])).to_string();
+        assert!(told(ErrorKind::Invalid).starts_with("1 problem in the spec"));
+        let unfit = told(ErrorKind::Host);
+        assert!(unfit.starts_with("1 problem: this host can't run the spec"));
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use smartvm::keeper;
 use smartvm::vm::StopMode;
@@ -14,7 +15,7 @@ use crate::row::Row;
 
 pub(crate) const MEMORY: Row = Row {
     name: "keeper-memory",
-    about: "memory (PSS, MiB) of the keeper of a running VM, the only one there is",
+    about: "memory (PSS) of the keeper of a running VM at rest, the only keeper there is",
     target: Some(1.5),
     measure: memory,
 };
@@ -31,6 +32,8 @@ fn memory(corner: &Corner, times: usize) -> Figures {
     Figures::amounts(times, "MiB", || {
         let mut vm = corner.running(&smartvm);
         let keeper = vm.state().unwrap().keeper.unwrap();
+        // A fifth of a second after the last thing that happened it is at rest.
+        std::thread::sleep(Duration::from_millis(500));
         let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", keeper.pid));
         corner.wait(vm.stop(StopMode::Kill)).unwrap();
         let rollup = rollup.unwrap();

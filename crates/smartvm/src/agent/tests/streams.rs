@@ -1,5 +1,8 @@
 //! Stdin, stdout and stderr in earnest amounts.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use super::*;
 use crate::ErrorKind;
 use crate::agent::{Event, ExitStatus};
@@ -152,12 +155,48 @@ async fn a_sink_that_fails_ends_the_command() {
     let session = guest.agent().exec(&Command::new("yes")).await;
     let session = session.expect("started");
     let pid = session.pid().expect("a process id");
-    let (sink, other_end) = tokio::io::duplex(1024);
-    drop(other_end);
     let result = session
-        .run_with(tokio::io::empty(), sink, tokio::io::sink())
+        .run_with(tokio::io::empty(), Full, tokio::io::sink())
         .await;
-    assert_eq!(result.expect_err("no reader").kind(), ErrorKind::Io);
+    assert_eq!(result.expect_err("no room").kind(), ErrorKind::Io);
+    wait_for_end(pid).await;
+}
+
+/// A file on a full disk.
+struct Full;
+
+impl tokio::io::AsyncWrite for Full {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Err(std::io::ErrorKind::StorageFull.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_ends_the_command_as_a_broken_pipe_would() {
+    let guest = FakeGuest::new();
+    let session = guest.agent().exec(&Command::new("yes")).await;
+    let session = session.expect("started");
+    let pid = session.pid().expect("a process id");
+    let (stdout, reader) = tokio::io::duplex(1024);
+    drop(reader);
+    let status = session
+        .run_with(tokio::io::empty(), stdout, tokio::io::sink())
+        .await
+        .expect("no failure of ours");
+    assert_eq!(status, ExitStatus::Signal(13));
+    assert_eq!(status.code_for_shell(), 141);
     wait_for_end(pid).await;
 }
 
