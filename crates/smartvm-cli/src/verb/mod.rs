@@ -11,6 +11,7 @@ pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod ps;
@@ -82,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Image(args) => image::run(global, args),
         Verb::Validate(args) => validate::run(global, &args),
         Verb::Doctor => doctor::run(global),
+        Verb::Man(args) => man::run(&args),
         Verb::Version => version(),
     }
 }
