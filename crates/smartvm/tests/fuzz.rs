@@ -5,6 +5,9 @@
 //! `SMARTVM_FUZZ_SECONDS=600 SMARTVM_FUZZ_SEED=7 cargo test -p smartvm --release --test fuzz`.
 //! A failure prints the input as hexadecimal digits.
 
+// A helper of a test may fail as loudly as the test itself, and says what it did.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
