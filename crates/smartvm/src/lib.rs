@@ -33,7 +33,7 @@
 //! // A command in the guest, where our agent runs in it.
 //! let agent = vm.agent()?;
 //! agent.wait_ready(Duration::from_secs(30)).await?;
-//! let uname = Command::from_argv(&["uname", "-a"]);
+//! let uname = Command::from_argv(["uname", "-a"]);
 //! let session = agent.exec(&uname).await?;
 //!
 //! vm.pause().await?;
@@ -96,6 +96,7 @@ pub mod host;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+pub mod network;
 pub mod orchestrator;
 pub mod plan;
 pub mod process;

@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod command_line;
 mod faults;
+mod firewall;
 mod lifecycle;
 mod recovery;
 mod states;
