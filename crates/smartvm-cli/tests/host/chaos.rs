@@ -16,6 +16,7 @@ use smartvm::spec::Lifetime;
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Result, SmartVm};
 
+use crate::lifecycle::PATIENCE;
 use crate::support::Corner;
 
 const CORNER: &str = "SMARTVM_TEST_CHAOS_CORNER";
@@ -58,6 +59,8 @@ fn kill(process: Option<ProcessId>) {
         && let Some(pidfd) = process.open().unwrap()
     {
         pidfd.signal(Signal::KILL).unwrap();
+        // An end that is asked for while it comes by itself may be told either way.
+        assert!(pidfd.wait(PATIENCE).unwrap());
     }
 }
 
