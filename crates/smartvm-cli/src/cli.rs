@@ -126,6 +126,8 @@ pub(crate) enum Verb {
     Emulate(verb::emulate::EmulateArgs),
     /// Print a completion script for a shell
     Completions(verb::completions::CompletionsArgs),
+    /// Print man pages, or write them
+    Man(verb::man::ManArgs),
     /// Print the version
     Version,
 }

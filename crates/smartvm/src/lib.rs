@@ -3,6 +3,89 @@
 //! A typed description of a microVM (the [`spec`]) is validated, checked against this
 //! host, turned into a plan of steps, and carried out through a durable ledger, so that
 //! whatever was taken from the host is given back: on failure, on stop, after a crash.
+//!
+//! # A tour
+//!
+//! [`SmartVm`] is the place where VMs are: a runtime directory, shared by all processes of one
+//! user. [`MicroVm`] is the handle of one of them.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use smartvm::agent::Command;
+//! use smartvm::spec::{BootSource, MachineConfig, MicroVmSpec, SmartVmOptions};
+//! use smartvm::vm::{StartOptions, StopMode};
+//! use smartvm::{Parts, SmartVm};
+//!
+//! # async fn tour() -> smartvm::Result<()> {
+//! let smartvm = SmartVm::open(SmartVmOptions::default(), Parts::default())?;
+//! let spec = MicroVmSpec::builder()
+//!     .boot_source(BootSource::builder().kernel_image_path("vmlinux").build())
+//!     .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(128).build())
+//!     .build();
+//!
+//! // What would be done, without touching the host: steps with their undo, and requests.
+//! println!("{}", smartvm.plan(&spec)?);
+//!
+//! let mut vm = smartvm.create(&spec).await?;
+//! vm.start(&StartOptions::default()).await?;
+//!
+//! // A command in the guest, where our agent runs in it.
+//! let agent = vm.agent()?;
+//! agent.wait_ready(Duration::from_secs(30)).await?;
+//! let uname = Command::from_argv(["uname", "-a"]);
+//! let session = agent.exec(&uname).await?;
+//!
+//! vm.pause().await?;
+//! vm.resume().await?;
+//! let ended = vm.stop(StopMode::Graceful(Duration::from_secs(10))).await?;
+//! println!("{}: {}", ended.id, ended.reason);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is wrong with a spec is told all at once, each problem with its field:
+//!
+//! ```
+//! use smartvm::spec::{Format, MicroVmSpec};
+//!
+//! let text = r#"{ "bootSource": { "kernelImagePath": 7 }, "machineConfig": {} }"#;
+//! let problems = smartvm::spec::load::<MicroVmSpec>(text, Format::Json).unwrap_err();
+//! let told = problems.to_string();
+//! assert!(told.contains("bootSource.kernelImagePath"), "{told}");
+//! assert!(told.contains("machineConfig"), "{told}");
+//! ```
+//!
+//! Any process hears of what happens, and takes over what an earlier one left:
+//!
+//! ```no_run
+//! # use smartvm::SmartVm;
+//! # async fn tour(smartvm: &SmartVm) -> smartvm::Result<()> {
+//! let mut events = smartvm.events()?;
+//! let found = smartvm.recover().await?;
+//! println!("{} VMs live on", found.adopted.len());
+//! loop {
+//!     let event = events.next().await?;
+//!     match event.end {
+//!         Some(end) => println!("{} ended: {}", event.id, end.reason),
+//!         None => println!("{} is {}", event.id, event.state),
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! An [`Error`] says what sort of failure it is, and the way out:
+//!
+//! ```
+//! use smartvm::ErrorKind;
+//! use smartvm::name::VmId;
+//!
+//! let error = smartvm::Error::from("no_underscores".parse::<VmId>().unwrap_err());
+//! assert_eq!(error.kind(), ErrorKind::Invalid);
+//! ```
+//!
+//! How a VM survives the death of whoever made it is told in [`keeper`], [`ledger`] and
+//! [`teardown`]; `examples/` has whole programs.
 
 pub mod agent;
 pub mod durable;

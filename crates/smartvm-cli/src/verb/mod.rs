@@ -13,6 +13,7 @@ pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod metadata;
 pub(crate) mod pause;
 pub(crate) mod plan;
@@ -92,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Firecracker(args) => finish(firecracker::run(&vms(false)?, args)),
         Verb::Validate(args) => validate::run(global, &args),
         Verb::Doctor => doctor::run(global),
+        Verb::Man(args) => man::run(&args),
         Verb::Version => version(),
     }
 }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use smartvm::rundir::State;
 use smartvm::spec::{Lifetime, MicroVmSpec};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
@@ -186,7 +187,12 @@ impl RunArgs {
 /// What the VM is there for: the command, or the console.
 async fn work(vm: &MicroVm, how: &CommandArgs, command: &[String]) -> Result<u8> {
     if command.is_empty() {
-        console::attach(vm).await?;
+        if console::attach(vm).await? == console::Left::Ended {
+            let ended = vm.wait(None).await?;
+            if ended.state == State::Failed {
+                return Err(ended.to_error());
+            }
+        }
         return Ok(0);
     }
     let agent = vm.agent()?;

@@ -188,3 +188,62 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     corner.command().args(["run", "--image"]).assert().code(2);
     corner.command().args(["stop", "nobody"]).assert().code(3);
 }
+
+#[test]
+fn there_is_a_man_page_for_every_verb_and_a_completion_script_for_every_shell() {
+    let corner = Corner::new();
+    let run = |args: &[&str]| corner.command().args(args).assert().success();
+    let pages = corner.file("man");
+    run(&["man", "--output", pages.to_str().unwrap()]);
+    let help = text(&run(&["--help"]).get_output().stdout);
+    let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let verbs: Vec<_> = verbs
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  "))
+        // What is further in goes on with the line before.
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .collect();
+    assert!(verbs.contains(&"events") && verbs.len() > 20, "{verbs:?}");
+    for verb in verbs {
+        let page = pages.join(format!("smartvm-{verb}.1"));
+        assert!(page.is_file(), "{} is missing", page.display());
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&run(&["completions", shell]).get_output().stdout);
+        assert!(script.contains("smartvm") && script.contains("resume"));
+    }
+}
+
+#[test]
+fn systemd_finds_no_fault_with_the_units() {
+    let Ok(probe) = std::process::Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+    else {
+        eprintln!("SKIPPED: systemd-analyze isn't installed");
+        return;
+    };
+    assert!(probe.status.success());
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/systemd");
+    let corner = Corner::new();
+    let unit = std::fs::read_to_string(format!("{packaging}/smartvm@.service")).unwrap();
+    // Where it will be installed there is none yet.
+    let unit = unit.replace("/usr/bin/smartvm", crate::support::SMARTVM);
+    std::fs::write(corner.file("smartvm@.service"), unit).unwrap();
+    let slice = format!("{packaging}/smartvm.slice");
+    std::fs::copy(slice, corner.file("smartvm.slice")).unwrap();
+    let verified = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(corner.file("smartvm@x.service"))
+        .arg(corner.file("smartvm.slice"))
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", corner.path().display()))
+        .output()
+        .unwrap();
+    let told = text(&verified.stderr);
+    assert!(
+        verified.status.success() && !told.contains("smartvm"),
+        "{told}"
+    );
+}

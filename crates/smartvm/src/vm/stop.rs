@@ -13,7 +13,7 @@ use crate::firecracker::exit::Reason;
 use crate::firecracker::model::VmState::Resumed;
 use crate::firecracker::model::{Action, VmBody};
 use crate::process::ProcessId;
-use crate::rundir::{Ended, Operation, State};
+use crate::rundir::{Ended, Operation, RunDir, State};
 use crate::spec::Arch;
 use crate::teardown::{self, StopRequest};
 
@@ -63,7 +63,7 @@ impl MicroVm {
                 return teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
                     .map(ControlFlow::Break);
             }
-            StopRequest::write(&run_dir)?;
+            leave_request(&run_dir, held.state.vmm.as_ref())?;
             if was == State::Failed {
                 return Ok(ControlFlow::Continue(held.state));
             }
@@ -94,7 +94,7 @@ impl MicroVm {
         let run_dir = self.run_dir.clone();
         blocking(move || {
             let state = run_dir.state()?;
-            StopRequest::write(&run_dir)?;
+            leave_request(&run_dir, state.vmm.as_ref())?;
             if let Some(vmm) = &state.vmm {
                 kill(vmm)?;
             }
@@ -196,6 +196,14 @@ pub async fn stop_all(vms: &mut [MicroVm], mode: StopMode) -> Vec<Result<Ended>>
         });
     }
     results
+}
+
+/// Says that the end was asked for, unless it came before: then the record tells its cause.
+fn leave_request(run_dir: &RunDir, vmm: Option<&ProcessId>) -> Result<()> {
+    match vmm {
+        Some(vmm) if !vmm.is_alive()? => Ok(()),
+        _ => StopRequest::write(run_dir),
+    }
 }
 
 fn kill(vmm: &ProcessId) -> Result<()> {
