@@ -94,6 +94,8 @@ pub(crate) enum Verb {
     Console(verb::Id),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
+    /// What guests may reach
+    Firewall(verb::firewall::FirewallArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
     /// Check a spec

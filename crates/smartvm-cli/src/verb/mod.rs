@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod firewall;
 pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
@@ -75,6 +76,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
+        Verb::Firewall(args) => firewall::run(global, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),
