@@ -100,6 +100,8 @@ pub(crate) enum Verb {
     Console(verb::Id),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
+    /// What guests may reach
+    Firewall(verb::firewall::FirewallArgs),
     /// Copy a file from or to a VM's guest
     Cp(verb::cp::CpArgs),
     /// Change drives, limits and balloon of a running VM

@@ -9,6 +9,7 @@ pub(crate) mod emulate;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod firecracker;
+pub(crate) mod firewall;
 pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
@@ -85,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Metadata(args) => finish(metadata::run(&vms(false)?, &args)),
         Verb::Stats(args) => finish(stats::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
+        Verb::Firewall(args) => firewall::run(global, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),

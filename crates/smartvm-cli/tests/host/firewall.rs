@@ -167,7 +167,7 @@ impl Lab {
     }
 
     fn tables(&self) -> String {
-        self.host.run("nft list ruleset")
+        self.host.run("nft -s list ruleset")
     }
 }
 
@@ -364,6 +364,85 @@ fn a_new_policy_ends_what_it_denies_and_leaves_alone_what_it_allows() {
     );
     lab.host.inside(|| remove(&bridge).unwrap());
     lab.host.inside(|| remove_vm(&bridge, &strict).unwrap());
+}
+
+#[test]
+fn the_command_shows_and_sets_the_rules_and_refuses_bad_ones() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = dir.path().join("run");
+    let smartvm = |arguments: &str| {
+        let line = format!(
+            "{} --runtime-dir {} --data-dir {} firewall {arguments}",
+            crate::support::SMARTVM,
+            runtime.display(),
+            dir.path().display()
+        );
+        lab.host.try_run(&line)
+    };
+    let (good, said) = smartvm("show");
+    assert!(!good && said.contains("isn't up"), "{said}");
+    lab.apply(&ruleset(None));
+    let file = dir.path().join("rules.json");
+    let set = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        smartvm(&format!("set -f {}", file.display()))
+    };
+    let before = lab.tables();
+    for (rule, place) in [
+        (r#"{"action": "deny", "to": "::1"}"#, "egress.rules[0].to"),
+        (
+            r#"{"action": "deny", "to": "10.0.0.1/8"}"#,
+            "egress.rules[0].to",
+        ),
+        (
+            r#"{"action": "deny", "protocol": "icmp", "ports": 1}"#,
+            "egress.rules[0].ports",
+        ),
+        (
+            r#"{"action": "deny", "protocol": "tcp", "ports": 0}"#,
+            "egress.rules[0].ports",
+        ),
+        (
+            r#"{"action": "deny", "protocol": "tcp", "ports": 70000}"#,
+            "egress.rules[0].ports",
+        ),
+        (
+            r#"{"action": "deny", "protocol": "tcp", "ports": []}"#,
+            "egress.rules[0].ports",
+        ),
+        (
+            r#"{"action": "deny", "comment": "a\u0007"}"#,
+            "egress.rules[0].comment",
+        ),
+    ] {
+        let (good, said) = set(&format!(r#"{{"egress": {{"rules": [{rule}]}}}}"#));
+        assert!(!good && said.contains(place), "{rule}: {said}");
+    }
+    let many = vec![r#"{"action":"deny"}"#; 100_000].join(",");
+    let (good, said) = set(&format!(r#"{{"egress": {{"rules": [{many}]}}}}"#));
+    assert!(!good && said.contains("at most 20000 rules"), "{said}");
+    assert_eq!(lab.tables(), before, "a bad file changes nothing");
+
+    let rule = r#"{"action": "deny", "to": "10.0.0.0/8", "comment": "office"}"#;
+    let (good, said) = set(&format!(r#"{{"egress": {{"rules": [{rule}]}}}}"#));
+    assert!(good, "{said}");
+    let server = lab.server.udp("0.0.0.0:9");
+    let guest = lab.guests[0].udp("0.0.0.0:0");
+    assert!(!arrives(&guest, "10.1.1.1:9", &server));
+    assert!(arrives(&guest, "192.0.2.2:9", &server));
+    let shown: serde_json::Value = serde_json::from_str(&smartvm("show --json").1).unwrap();
+    assert_eq!(shown["egress"]["rules"][0]["comment"], "office");
+    assert_eq!(shown["counters"]["egress"]["0"]["packets"], 2);
+    assert_eq!(shown["counters"]["egress"]["1"]["packets"], 1);
+    let (_, said) = smartvm("show");
+    assert!(
+        said.contains("office") && said.contains("10.0.0.0/8"),
+        "{said}"
+    );
+    // Tables made anew have forgotten it.
+    lab.apply(&ruleset(None));
+    assert!(!smartvm("show").1.contains("office"));
 }
 
 /// A small generator of numbers, always the same ones.

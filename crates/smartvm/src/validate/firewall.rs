@@ -4,18 +4,31 @@ use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::report::{Report, quoted};
-use crate::spec::{FirewallConfig, FirewallProtocol, FirewallRule};
+use crate::spec::{FirewallConfig, FirewallProtocol, FirewallRule, Problems};
 
 /// Largest number of rules.
 const MAX_RULES: usize = 20_000;
 /// Largest number of ports in one rule.
 const MAX_PORTS: usize = 1024;
 
+/// Checks a firewall's rules.
+///
+/// # Errors
+/// All that is wrong, each with its place.
+pub fn validate_firewall(firewall: &FirewallConfig) -> Result<(), Problems> {
+    let mut report = Report::default();
+    check(firewall, "", &mut report);
+    report.into_problems().into_result()
+}
+
 pub(super) fn check(firewall: &FirewallConfig, path: &str, report: &mut Report) {
     let Some(egress) = &firewall.egress else {
         return;
     };
-    let path = format!("{path}.egress.rules");
+    let path = match path {
+        "" => "egress.rules".to_owned(),
+        path => format!("{path}.egress.rules"),
+    };
     let count = egress.rules.len();
     if count > MAX_RULES {
         // One problem, not one for each rule.

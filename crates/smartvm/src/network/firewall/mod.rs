@@ -7,6 +7,7 @@
 
 mod compile;
 mod counters;
+mod live;
 mod nft;
 mod policy;
 mod render;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
+pub use live::Live;
 pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;

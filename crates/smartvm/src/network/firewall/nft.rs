@@ -38,6 +38,17 @@ pub fn is_there(bridge: &IfName) -> Result<bool> {
     Ok(objects("inet", &name)?.is_some() && objects("bridge", &name)?.is_some())
 }
 
+/// The kernel's number of the bridge's table, another one whenever it was made anew; `None`:
+/// there is no such table.
+pub(super) fn handle(bridge: &IfName) -> Result<Option<u64>> {
+    let listed = list(&["-t", "list", "table", "inet", &table(bridge)])?;
+    Ok(listed.and_then(|objects| {
+        objects
+            .iter()
+            .find_map(|object| object["table"]["handle"].as_u64())
+    }))
+}
+
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
 /// guest's own policy where it has one.
 pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
