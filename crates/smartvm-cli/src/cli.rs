@@ -92,6 +92,8 @@ pub(crate) enum Verb {
     Console(verb::Id),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
+    /// Bridge, addresses and NAT for guests
+    Network(verb::network::NetworkArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
     /// Check a spec

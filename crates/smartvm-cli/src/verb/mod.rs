@@ -10,6 +10,7 @@ pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod ps;
@@ -73,6 +74,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
+        Verb::Network(args) => network::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),

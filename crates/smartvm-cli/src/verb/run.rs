@@ -34,6 +34,9 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// Connect it to the network: an address, NAT, name servers
+    #[arg(long)]
+    network: bool,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -127,6 +130,9 @@ impl RunArgs {
         }
         if let Some(memory) = self.memory {
             spec.machine_config.mem_size_mib = memory;
+        }
+        if self.network {
+            super::network::connect(&mut spec, smartvm.network());
         }
         for label in &self.label {
             let (key, value) = label.split_once('=').ok_or_else(|| {

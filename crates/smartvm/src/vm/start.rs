@@ -14,6 +14,7 @@ use crate::firecracker::client::{Method, Request};
 use crate::firecracker::exit::Reason;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{RunDir, State, file};
@@ -158,6 +159,7 @@ impl MicroVm {
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
+        let network = self.network.clone();
         blocking(move || {
             let lock = run_dir.lock(LOCK_PATIENCE)?;
             let mut state = run_dir.state()?;
@@ -179,7 +181,7 @@ impl MicroVm {
             let done = (|| {
                 run_dir.write_state(&state)?;
                 options.tell(&Event::KeeperStarted)?;
-                let vmm = do_steps(&run_dir, &plan, &mut link, &options, &stop)?;
+                let vmm = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
                 state.vmm = Some(vmm.clone());
                 run_dir.write_state(&state)?;
                 Ok(vmm)
@@ -253,18 +255,35 @@ impl MicroVm {
 fn do_steps(
     run_dir: &RunDir,
     plan: &Plan,
+    network: &Network,
     link: &mut Link,
     options: &StartOptions,
     stop: &AtomicBool,
 ) -> Result<ProcessId> {
-    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
+    // What was leased when the VM was made is in the ledger already.
+    let path = run_dir.file(file::LEDGER);
+    let mut ledger = match Ledger::open(&path)? {
+        Some(ledger) => ledger,
+        None => Ledger::create(&path)?,
+    };
+    let prepared = ledger.entries().len();
     let total = plan.steps.len();
     for (number, step) in plan.steps.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
+        if number < prepared {
+            if ledger.entries()[number].step != *step {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("VM {} was made for another plan", run_dir.id()),
+                ));
+            }
+            continue;
+        }
         let mut hands = Hands {
             keeper: link,
+            network,
             cancelled: &|| stop.load(Ordering::Relaxed),
         };
         ledger.run(step, |step| {
