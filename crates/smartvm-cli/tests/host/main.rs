@@ -9,4 +9,6 @@ mod command_line;
 mod faults;
 mod lifecycle;
 mod network;
+mod recovery;
+mod states;
 mod support;
