@@ -4,6 +4,8 @@ mod binary;
 pub mod client;
 pub mod exit;
 pub mod payload;
+#[cfg(feature = "download")]
+pub mod release;
 mod version;
 
 pub use binary::Binary;
