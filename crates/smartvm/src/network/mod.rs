@@ -19,6 +19,7 @@ mod state;
 mod status;
 mod step;
 mod subnet;
+pub mod wireguard;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -200,6 +201,14 @@ impl Network {
         Ok(found)
     }
 
+    /// The firewall of a network without guests.
+    fn rules(&self) -> firewall::Ruleset {
+        let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
+        let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
+        rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
+        rules
+    }
+
     fn take_lease(&self, vm: &VmId, iface_id: &str) -> Result<Lease> {
         let _lock = self.lock()?;
         if let Some(state) = settled(&self.dir, true)? {
@@ -286,13 +295,26 @@ impl Network {
             }
         }
         if !firewall::is_there(&self.bridge)? {
-            firewall::apply(&firewall::Ruleset::new(self.bridge.clone(), self.subnet))?;
+            let mut rules = self.rules();
+            let leases = lease::Leases::in_dir(&self.dir).all()?;
+            rules.vms = leases.into_iter().flatten().map(|one| port(&one)).collect();
+            firewall::apply(&rules)?;
         }
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
         Ok(())
+    }
+}
+
+/// What the firewall admits for a lease.
+fn port(lease: &Lease) -> firewall::VmPort {
+    firewall::VmPort {
+        tap: lease.tap.clone(),
+        mac: lease.mac,
+        ip: lease.ip,
+        policy: None,
     }
 }
 

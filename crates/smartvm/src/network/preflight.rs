@@ -1,6 +1,5 @@
 //! What is looked at before anything is changed, and the steps that follow from it.
 
-use super::firewall::Ruleset;
 use super::link::Links;
 use super::state::Instance;
 use super::{Network, NetworkStep, forwarding};
@@ -43,7 +42,7 @@ pub(super) fn steps(network: &Network, instance: &Instance) -> Result<(Vec<Netwo
     };
     let mut steps = vec![
         NetworkStep::ApplyFirewall {
-            rules: Ruleset::new(bridge.clone(), subnet),
+            rules: network.rules(),
         },
         bridge_step(network, instance),
         // It goes with the bridge: nothing needs to be put back.
@@ -102,9 +101,6 @@ fn not_yet(network: &Network) -> Result<()> {
         )
         .hint("leave it out, knowing that guests then reach everything that this host reaches"))
     };
-    if network.options.firewall.is_some() {
-        return refused("firewall");
-    }
     if network.options.wireguard.is_some() {
         return refused("wireguard");
     }

@@ -1,6 +1,7 @@
 //! The network's effects on the host, each with its undo.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::name::{IfName, MacAddress, VmId};
 use crate::step::Outcome;
 
 /// One effect on the host's network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "network",
     rename_all = "camelCase",
@@ -47,6 +48,8 @@ pub enum NetworkStep {
         bridge: IfName,
         /// The guest's MAC address.
         mac: MacAddress,
+        /// The guest's address: no other passes.
+        ip: Ipv4Addr,
         /// Its alias, by which it is ours.
         mark: String,
     },
@@ -93,15 +96,20 @@ impl NetworkStep {
                 owner,
                 bridge,
                 mac,
+                ip,
                 mark,
-            } => Links::open()?.make_tap(&NewTap {
-                name: tap,
-                owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
-                bridge,
-                mac: *mac,
-                mark,
-                isolated: true,
-            })?,
+            } => {
+                // Judged before it can send.
+                firewall::add_vm(bridge, &port(tap, *mac, *ip))?;
+                Links::open()?.make_tap(&NewTap {
+                    name: tap,
+                    owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+                    bridge,
+                    mac: *mac,
+                    mark,
+                    isolated: true,
+                })?;
+            }
             Self::ApplyFirewall { rules } => firewall::apply(rules)?,
             Self::MakeBridge {
                 bridge,
@@ -126,7 +134,17 @@ impl NetworkStep {
         match self {
             Self::LeaseAddress { dir, vm, iface_id } => super::give_back_lease(dir, vm, iface_id),
             Self::Join { dir, vm } => super::leave(dir, vm),
-            Self::MakeTap { tap, mark, .. } => Links::open()?.remove(tap, mark, None),
+            Self::MakeTap {
+                tap,
+                mark,
+                bridge,
+                mac,
+                ip,
+                ..
+            } => {
+                Links::open()?.remove(tap, mark, None)?;
+                firewall::remove_vm(bridge, &port(tap, *mac, *ip))
+            }
             Self::ApplyFirewall { rules } => firewall::remove(&rules.bridge),
             Self::MakeBridge {
                 bridge, mac, mark, ..
@@ -167,5 +185,14 @@ impl fmt::Display for NetworkStep {
             }
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }
+    }
+}
+
+fn port(tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> firewall::VmPort {
+    firewall::VmPort {
+        tap: tap.clone(),
+        mac,
+        ip,
+        policy: None,
     }
 }

@@ -98,6 +98,7 @@ impl Wiring {
                 owner: None,
                 bridge: self.bridge.clone(),
                 mac,
+                ip: lease.ip,
                 mark: self.mark.clone(),
             });
         }

@@ -17,7 +17,7 @@ use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
 
 /// One effect on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum Step {

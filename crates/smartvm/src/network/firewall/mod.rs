@@ -1,128 +1,115 @@
-//! Our nftables table: the guests' way out.
+//! What guests may reach and what may reach them: one nftables table of ours for IP and one
+//! for the bridge, named after the bridge, swapped in one transaction.
+//!
+//! A [`Ruleset`] is pure data, [`render`] a pure function of it. Every packet of a conversation,
+//! in either direction, is judged by the policy, so that a new policy ends what it denies at
+//! once and leaves alone what it allows.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+mod compile;
+mod counters;
+mod nft;
+mod policy;
+mod render;
+#[cfg(test)]
+mod tests;
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::subnet::Subnet;
-use crate::error::{Error, ErrorKind, Result};
-use crate::name::IfName;
+pub use compile::{Compiled, compile};
+pub use counters::{Counters, Tally, counters};
+pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy};
+pub use policy::{Packet, Policy, Protocol};
+pub use render::render;
 
-/// What our tables say, as data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+use crate::name::{IfName, MacAddress};
+use crate::spec::FirewallEgress;
+
+/// All that the firewall of one bridge is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Ruleset {
-    /// The bridge.
+    /// The guests' bridge, after which the tables are named.
     pub bridge: IfName,
-    /// The guests' subnet.
-    pub subnet: Subnet,
+    /// The guests' network.
+    pub subnet: Ipv4Net,
+    /// The host's address on the bridge.
+    pub gateway: Ipv4Addr,
+    /// Where guests' traffic is masqueraded, beside the tunnel; `None`: wherever it leaves.
+    pub nat_interface: Option<IfName>,
+    /// The WireGuard interface.
+    pub tunnel: Option<Tunnel>,
+    /// Whether guests may reach one another.
+    pub guests_may_talk: bool,
+    /// Services of the host, at the gateway's address, that guests may reach.
+    pub host_services: Vec<HostService>,
+    /// What guests may reach outside; `None`: everything.
+    pub egress: Option<FirewallEgress>,
+    /// The guests.
+    pub vms: Vec<VmPort>,
 }
 
 impl Ruleset {
-    /// Rules for this bridge and subnet.
-    pub fn new(bridge: IfName, subnet: Subnet) -> Self {
-        Self { bridge, subnet }
+    /// The rules of a bridge whose guests may reach everything but the host and one another.
+    pub fn new(bridge: IfName, subnet: Ipv4Net, gateway: Ipv4Addr) -> Self {
+        Self {
+            bridge,
+            subnet,
+            gateway,
+            nat_interface: None,
+            tunnel: None,
+            guests_may_talk: false,
+            host_services: Vec::new(),
+            egress: None,
+            vms: Vec::new(),
+        }
     }
 }
 
-fn table_of(bridge: &IfName) -> String {
-    let plain = |it: char| if it.is_ascii_alphanumeric() { it } else { '_' };
-    let name: String = bridge.as_str().chars().map(plain).collect();
-    format!("smartvm_{name}")
+/// The tunnel, as far as the firewall has to do with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tunnel {
+    /// Its interface, which need not be there yet.
+    pub interface: IfName,
+    /// Its MTU in bytes, to which segments are clamped.
+    pub mtu: u16,
+    /// Whether nothing of the guests may leave by another interface.
+    pub fail_closed: bool,
 }
 
-/// The table as nft takes it: added, deleted and added again in one transaction, so that
-/// there is no moment without it.
-pub fn document(rules: &Ruleset) -> Value {
-    let table = table_of(&rules.bridge);
-    let named = json!({ "family": "ip", "name": table });
-    let chain = |name: &str, kind: &str, hook: &str, prio: i32| {
-        json!({ "add": { "chain": { "family": "ip", "table": table, "name": name, "type": kind,
-            "hook": hook, "prio": prio, "policy": "accept" } } })
-    };
-    let interface = |key: &str, op: &str| {
-        json!({ "match": { "op": op, "left": { "meta": { "key": key } },
-            "right": rules.bridge.as_str() } })
-    };
-    let subnet = json!({ "prefix": { "addr": rules.subnet.net().network().to_string(),
-        "len": rules.subnet.prefix() } });
-    let source = |op: &str| {
-        json!({ "match": { "op": op, "left": { "payload": { "protocol": "ip",
-            "field": "saddr" } }, "right": subnet } })
-    };
-    let rule = |chain: &str, expr: Value| {
-        json!({ "add": { "rule": { "family": "ip", "table": table, "chain": chain,
-            "expr": expr } } })
-    };
-    json!({ "nftables": [
-        { "add": { "table": named } },
-        { "delete": { "table": named } },
-        { "add": { "table": named } },
-        chain("forward", "filter", "forward", 0),
-        // Nobody beyond the bridge sees an address that isn't a guest's, and guests don't
-        // reach each other by way of the gateway.
-        rule("forward", json!([interface("iifname", "=="), source("!="), { "drop": null }])),
-        rule("forward", json!([interface("iifname", "=="), interface("oifname", "=="),
-            { "drop": null }])),
-        // Whichever interface the default route leads out of: it is followed by itself.
-        chain("postrouting", "nat", "postrouting", 100),
-        rule("postrouting", json!([interface("oifname", "!="), source("=="),
-            { "masquerade": null }])),
-    ] })
+/// A service of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostService {
+    /// Its protocol.
+    pub protocol: Transport,
+    /// Its port.
+    pub port: u16,
 }
 
-/// Replaces our table whole.
-pub(crate) fn apply(rules: &Ruleset) -> Result<()> {
-    nft(&document(rules))
+/// A protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
-/// Removes our table, where it is there.
-pub(crate) fn remove(bridge: &IfName) -> Result<()> {
-    let named = json!({ "family": "ip", "name": table_of(bridge) });
-    nft(&json!({ "nftables": [{ "add": { "table": named } }, { "delete": { "table": named } }] }))
-}
-
-/// Whether our table is there.
-pub(crate) fn is_there(bridge: &IfName) -> Result<bool> {
-    let listed = Command::new("nft")
-        .args(["-j", "list", "table", "ip", &table_of(bridge)])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(missing)?;
-    Ok(listed.status.success())
-}
-
-fn nft(document: &Value) -> Result<()> {
-    let mut child = Command::new("nft")
-        .args(["-j", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(missing)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Where nft ends early, what it says tells more than the broken pipe.
-        let _broken = stdin.write_all(document.to_string().as_bytes());
-    }
-    let done = child
-        .wait_with_output()
-        .map_err(|e| Error::new(ErrorKind::Io, "waiting for nft").because(e))?;
-    if done.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&done.stderr);
-    Err(Error::new(
-        ErrorKind::Host,
-        format!("nft refused our table: {}", said.trim()),
-    )
-    .hint("the network needs root's rights, nft 1.0 or newer, and a kernel with nf_tables and NAT"))
-}
-
-fn missing(cause: std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, "running nft")
-        .because(cause)
-        .hint("install nftables")
+/// One guest's port of the bridge: no other address may be seen on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VmPort {
+    /// The TAP device.
+    pub tap: IfName,
+    /// The guest's MAC address.
+    pub mac: MacAddress,
+    /// The guest's IP address.
+    pub ip: Ipv4Addr,
+    /// What this guest alone may reach: a deny is final, an allow goes on to the subnet's.
+    pub policy: Option<FirewallEgress>,
 }
