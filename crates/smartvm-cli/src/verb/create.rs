@@ -4,7 +4,7 @@ use clap::Args;
 use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
-use crate::{cli::HostArgs, output};
+use crate::{cli::HostArgs, output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -25,6 +25,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     if args.network {
         super::network::connect(&mut spec, smartvm.network());
     }
+    smartvm.ensure_binary(&progress::downloads()).await?;
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

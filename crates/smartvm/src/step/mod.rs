@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::Link;
 use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
@@ -95,10 +95,10 @@ pub struct Outcome {
 
 /// What steps need from whoever does them.
 pub struct Hands<'a> {
-    /// The VM's keeper, which starts its Firecracker.
-    pub keeper: &'a mut Link,
-    /// The network that the VM may join.
-    pub network: &'a Network,
+    /// The VM's keeper, which starts its Firecracker; steps at run time have none.
+    pub keeper: Option<&'a mut Link>,
+    /// The network that the VM may join; steps at run time have none.
+    pub network: Option<&'a Network>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
 }
@@ -124,11 +124,22 @@ impl Step {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
             Self::ReserveSocket { path } => file::reserve_socket(path)?,
-            Self::Network(step) => return step.apply(hands.network),
+            Self::Network(step) => {
+                let network = hands.network.ok_or_else(|| {
+                    Error::new(ErrorKind::WrongState, "only a VM's start joins the network")
+                })?;
+                return step.apply(network);
+            }
             Self::SpawnVmm {
                 executable, args, ..
             } => {
-                let process = hands.keeper.spawn_vmm(executable, args)?;
+                let keeper = hands.keeper.as_mut().ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::WrongState,
+                        "only a VM's start starts Firecracker",
+                    )
+                })?;
+                let process = keeper.spawn_vmm(executable, args)?;
                 return Ok(Outcome {
                     process: Some(process),
                     ..Outcome::default()
