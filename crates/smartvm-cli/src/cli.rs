@@ -102,6 +102,8 @@ pub(crate) enum Verb {
     Exec(verb::exec::ExecArgs),
     /// What guests may reach
     Firewall(verb::firewall::FirewallArgs),
+    /// Bridge, addresses and NAT for guests
+    Network(verb::network::NetworkArgs),
     /// Copy a file from or to a VM's guest
     Cp(verb::cp::CpArgs),
     /// Change drives, limits and balloon of a running VM

@@ -14,14 +14,17 @@ pub use images::{Sources, base_image_options};
 pub use recover::Recovered;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::firecracker::Binary;
+use crate::firecracker::{Binary, Version};
 use crate::host::{self, HostFacts};
 use crate::keeper;
+use crate::ledger::Ledger;
 use crate::name::VmId;
+use crate::network::{Lease, Network, Wiring};
 use crate::plan::{self, Plan};
 use crate::process::ProcessId;
-use crate::rundir::{Ended, RuntimeDir, State, VmState};
-use crate::spec::{MicroVmSpec, SmartVmOptions};
+use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
+use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
+use crate::step::Step;
 use crate::teardown;
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
@@ -47,6 +50,7 @@ pub struct SmartVm {
     parts: Parts,
     runtime: RuntimeDir,
     keeper: PathBuf,
+    network: Network,
     binary: OnceLock<Binary>,
 }
 
@@ -56,11 +60,13 @@ impl SmartVm {
         let shm_usable = Path::new("/dev/shm").is_dir();
         let runtime = RuntimeDir::open(&options.runtime_dir(shm_usable))?;
         let keeper = keeper::find(parts.keeper.as_deref())?;
+        let network = Network::new(runtime.path(), &options)?;
         Ok(Self {
             options,
             parts,
             runtime,
             keeper,
+            network,
             binary: OnceLock::new(),
         })
     }
@@ -72,6 +78,7 @@ impl SmartVm {
             parts: self.parts.clone(),
             runtime: self.runtime.clone(),
             keeper: self.keeper.clone(),
+            network: self.network.clone(),
             binary: self.binary.clone(),
         }
     }
@@ -99,59 +106,71 @@ impl SmartVm {
     /// relative to the current directory.
     pub fn plan(&self, spec: &MicroVmSpec) -> Result<Plan> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
-        self.plan_valid(&valid)
-    }
-
-    fn plan_valid(&self, spec: &ValidSpec) -> Result<Plan> {
-        let binary = self.binary()?;
-        let base = std::env::current_dir()
-            .map_err(|e| Error::new(ErrorKind::Host, "finding the current directory").because(e))?;
-        let id = match spec.id() {
-            Some(id) => id.clone(),
-            None => uuid::Uuid::new_v4().to_string().parse()?,
+        let id = id_of(&valid)?;
+        let without = without_tap(spec);
+        let wiring = match without.is_empty() {
+            true => None,
+            false => Some(self.network.preview(&id, &without)?),
         };
-        plan::plan(
-            spec,
-            &plan::Context {
-                id,
-                runtime_dir: self.runtime.path(),
-                firecracker: binary.path(),
-                version: binary.version(),
-                options: &self.options.runtime_options(),
-                base: &base,
-            },
-        )
+        self.planner()?.plan(&valid, id, wiring.as_ref())
     }
 
-    /// Validates a spec, checks it against this host, plans it and makes its run dir. Nothing
-    /// else is taken from the host before [`MicroVm::start`].
+    /// What plans have in common.
+    fn planner(&self) -> Result<Planner> {
+        let binary = self.binary()?;
+        Ok(Planner {
+            runtime_dir: self.runtime.path().to_owned(),
+            firecracker: binary.path().to_owned(),
+            version: binary.version(),
+            options: self.options.runtime_options(),
+            base: std::env::current_dir().map_err(|e| {
+                Error::new(ErrorKind::Host, "finding the current directory").because(e)
+            })?,
+        })
+    }
+
+    /// The network of these VMs.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Validates a spec, checks it against this host, plans it and makes its run dir. Only
+    /// addresses are leased; nothing else is taken from the host before [`MicroVm::start`].
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
-        let plan = self.plan_valid(&valid)?;
+        // What the plan refuses is refused before anything is made.
+        let id = self.plan(spec)?.id;
+        let planner = self.planner()?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
+        let network = self.network.clone();
         blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&plan.id)?;
-            let lifetime = plan.spec.lifetime.unwrap_or_default();
-            let made = ProcessId::myself().and_then(|owner| {
+            let (run_dir, lock) = runtime.create(&id)?;
+            let made = (|| {
+                let leases = lease(&run_dir, &network, &valid)?;
+                let wiring = match leases.is_empty() {
+                    true => None,
+                    false => Some(network.wiring(leases.clone())?),
+                };
+                let plan = planner.plan(&valid, id, wiring.as_ref())?;
                 run_dir.write_state(&VmState {
                     state: State::Created,
                     created_at: teardown::now(),
                     spec: plan.spec.clone(),
-                    lifetime,
-                    owner,
+                    lifetime: plan.spec.lifetime.unwrap_or_default(),
+                    owner: ProcessId::myself()?,
                     keeper: None,
                     vmm: None,
                     firecracker: plan.firecracker_version,
                     paths: plan.paths.clone(),
-                })
-            });
+                    leases,
+                })?;
+                Ok(plan)
+            })();
+            let made = made.map_err(|e: Error| e.with_cleanup(unmake(&run_dir)));
             drop(lock);
-            match made {
-                Ok(()) => Ok(MicroVm::created(run_dir, keeper, plan)),
-                Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
-            }
+            Ok(MicroVm::created(run_dir, keeper, network, made?))
         })
         .await
     }
@@ -178,6 +197,7 @@ impl SmartVm {
         Ok(MicroVm::existing(
             self.runtime.get(id)?,
             self.keeper.clone(),
+            self.network.clone(),
         ))
     }
 
@@ -188,8 +208,14 @@ impl SmartVm {
         state
             .state
             .require(&[State::Created], "starting", id.as_str())?;
-        let plan = self.plan(&state.spec)?;
-        Ok(MicroVm::created(run_dir, self.keeper.clone(), plan))
+        let valid = validate(&state.spec, &ValidateContext::from(&self.options))?;
+        let wiring = match state.leases.is_empty() {
+            true => None,
+            false => Some(self.network.wiring(state.leases)?),
+        };
+        let plan = self.planner()?.plan(&valid, id.clone(), wiring.as_ref())?;
+        let (keeper, network) = (self.keeper.clone(), self.network.clone());
+        Ok(MicroVm::created(run_dir, keeper, network, plan))
     }
 
     /// What is known of every live VM. One that can't be read doesn't hide the others.
@@ -213,4 +239,77 @@ impl SmartVm {
             .filter_map(|id| records.get(&id).ok())
             .collect())
     }
+}
+
+/// What is known beforehand of every plan.
+struct Planner {
+    runtime_dir: PathBuf,
+    firecracker: PathBuf,
+    version: Version,
+    options: RuntimeOptions,
+    base: PathBuf,
+}
+
+impl Planner {
+    fn plan(&self, spec: &ValidSpec, id: VmId, network: Option<&Wiring>) -> Result<Plan> {
+        let context = plan::Context {
+            id,
+            runtime_dir: &self.runtime_dir,
+            firecracker: &self.firecracker,
+            version: self.version,
+            options: &self.options,
+            base: &self.base,
+            network,
+        };
+        plan::plan(spec, &context)
+    }
+}
+
+fn id_of(spec: &ValidSpec) -> Result<VmId> {
+    match spec.id() {
+        Some(id) => Ok(id.clone()),
+        None => Ok(uuid::Uuid::new_v4().to_string().parse()?),
+    }
+}
+
+/// The interfaces that need a TAP device.
+fn without_tap(spec: &MicroVmSpec) -> Vec<String> {
+    let interfaces = spec.network_interfaces.iter();
+    interfaces
+        .filter(|one| one.host_dev_name.is_none())
+        .map(|one| one.iface_id.clone())
+        .collect()
+}
+
+/// Leases what the VM's interfaces need, through its ledger.
+fn lease(run_dir: &RunDir, network: &Network, spec: &MicroVmSpec) -> Result<Vec<Lease>> {
+    let interfaces = without_tap(spec);
+    if interfaces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
+    for iface_id in &interfaces {
+        let step = network.lease_step(run_dir.id(), iface_id);
+        ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
+    }
+    let outcomes = ledger
+        .entries()
+        .iter()
+        .filter_map(|entry| entry.outcome.as_ref());
+    Ok(outcomes
+        .filter_map(|outcome| outcome.lease.clone())
+        .collect())
+}
+
+/// Gives back what the making of a VM took before it failed; returns what can't be.
+fn unmake(run_dir: &RunDir) -> Vec<Error> {
+    let mut failures = match Ledger::open(&run_dir.file(file::LEDGER)) {
+        Ok(Some(mut ledger)) => ledger.undo_all(|entry| entry.step.undo(entry.outcome.as_ref())),
+        Ok(None) => Vec::new(),
+        Err(e) => vec![e],
+    };
+    if failures.is_empty() {
+        failures.extend(run_dir.remove().err());
+    }
+    failures
 }

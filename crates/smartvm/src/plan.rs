@@ -11,6 +11,7 @@ use crate::firecracker::Version;
 use crate::firecracker::client::Request;
 use crate::firecracker::model::{self, Paths};
 use crate::name::VmId;
+use crate::network::{Wired, Wiring};
 use crate::rundir::file;
 use crate::spec::{Drive, LogLevel, MicroVmSpec, RuntimeOptions, Vsock};
 use crate::step::Step;
@@ -34,6 +35,8 @@ pub struct Context<'a> {
     pub options: &'a RuntimeOptions,
     /// What relative paths of the spec are relative to.
     pub base: &'a Path,
+    /// The network, with what is leased for the VM, where it has interfaces without a TAP.
+    pub network: Option<&'a Wiring>,
 }
 
 /// What will be done for one VM.
@@ -68,6 +71,14 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         run_dir: &run_dir,
         steps: Vec::new(),
     };
+    let wired = match context.network {
+        Some(network) => network.connect(&context.id, &spec)?,
+        None => Wired::untouched(&spec),
+    };
+    // First of all: what is leased already when the VM is made.
+    planner
+        .steps
+        .extend(wired.steps.into_iter().map(Step::Network));
     planner.streams(&spec);
     let kernel = planner.link(file::KERNEL, &spec.boot_source.kernel_image_path);
     let initrd = spec
@@ -94,7 +105,7 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         drives,
         vsock,
     };
-    let requests = model::configuration(&spec, &paths, context.version)?;
+    let requests = model::configuration(&wired.spec, &paths, context.version)?;
     Ok(Plan {
         id: context.id.clone(),
         firecracker_version: context.version,

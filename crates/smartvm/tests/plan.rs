@@ -28,6 +28,7 @@ fn plan_for(
         version,
         options,
         base: Path::new("/home/me"),
+        network: None,
     };
     plan(spec, &context)
 }

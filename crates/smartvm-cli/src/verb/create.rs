@@ -11,6 +11,9 @@ pub(crate) struct CreateArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]
     file: PathBuf,
+    /// Connect it to the network: an address, NAT, name servers
+    #[arg(long)]
+    network: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
 }
@@ -19,6 +22,9 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     let mut spec: smartvm::spec::MicroVmSpec = smartvm::spec::load_file(&args.file)?;
     // It has to outlive this process, or it could never be started.
     spec.lifetime = Some(Lifetime::Detached);
+    if args.network {
+        super::network::connect(&mut spec, smartvm.network());
+    }
     smartvm.ensure_binary(&progress::downloads()).await?;
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;

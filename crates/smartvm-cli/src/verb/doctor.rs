@@ -3,6 +3,7 @@ use comfy_table::presets;
 use smartvm::Result;
 use smartvm::firecracker::Binary;
 use smartvm::host::{HostFacts, Status, doctor};
+use smartvm::network::Network;
 
 use crate::cli::Global;
 use crate::{output, settings};
@@ -18,7 +19,8 @@ pub(crate) fn run(global: &Global) -> Result<u8> {
     if let Ok(binary) = &binary {
         facts = facts.with_firecracker(binary.path());
     }
-    let findings = doctor(&facts);
+    let mut findings = doctor(&facts);
+    findings.extend(Network::new(&runtime_dir, &options)?.findings());
     let unfit = findings
         .iter()
         .any(|finding| finding.status == Status::Fail);

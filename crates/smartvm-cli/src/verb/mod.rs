@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod metadata;
+pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod ps;
@@ -87,6 +88,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Stats(args) => finish(stats::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
         Verb::Firewall(args) => firewall::run(global, &args),
+        Verb::Network(args) => network::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),

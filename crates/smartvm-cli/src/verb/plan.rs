@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use smartvm::firecracker::{Binary, Version};
+use smartvm::network::Network;
 use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Error, ErrorKind, Result, plan};
 
@@ -38,6 +39,15 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let base = std::env::current_dir()
         .map_err(|e| Error::new(ErrorKind::Host, "finding the current directory").because(e))?;
     let runtime_dir = options.runtime_dir(Path::new("/dev/shm").is_dir());
+    let interfaces = valid.network_interfaces.iter();
+    let without_tap: Vec<String> = interfaces
+        .filter(|one| one.host_dev_name.is_none())
+        .map(|one| one.iface_id.clone())
+        .collect();
+    let wiring = match without_tap.is_empty() {
+        true => None,
+        false => Some(Network::new(&runtime_dir, &options)?.preview(&id, &without_tap)?),
+    };
     let context = plan::Context {
         id,
         runtime_dir: &runtime_dir,
@@ -45,6 +55,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         version,
         options: &options.runtime_options(),
         base: &base,
+        network: wiring.as_ref(),
     };
     let plan = plan::plan(&valid, &context)?;
     if output::json() {

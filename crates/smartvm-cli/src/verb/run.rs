@@ -36,6 +36,9 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// Connect it to the network: an address, NAT, name servers
+    #[arg(long)]
+    network: bool,
     /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
     #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
     scratch: Option<u64>,
@@ -143,6 +146,9 @@ impl RunArgs {
         }
         if let Some(memory) = self.memory {
             spec.machine_config.mem_size_mib = memory;
+        }
+        if self.network {
+            super::network::connect(&mut spec, smartvm.network());
         }
         for label in &self.label {
             let (key, value) = label.split_once('=').ok_or_else(|| {

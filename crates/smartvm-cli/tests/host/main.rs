@@ -13,6 +13,7 @@ mod firewall;
 mod images;
 mod keeper;
 mod lifecycle;
+mod network;
 mod recovery;
 mod run;
 mod states;

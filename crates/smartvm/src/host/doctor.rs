@@ -86,7 +86,12 @@ pub fn doctor(facts: &HostFacts) -> Vec<Finding> {
     found
 }
 
-fn finding(name: &str, status: Status, found: impl Into<String>, advice: &str) -> Finding {
+pub(crate) fn finding(
+    name: &str,
+    status: Status,
+    found: impl Into<String>,
+    advice: &str,
+) -> Finding {
     let advice = match status {
         Status::Ok => String::new(),
         _ => advice.to_owned(),
@@ -99,7 +104,7 @@ fn finding(name: &str, status: Status, found: impl Into<String>, advice: &str) -
     }
 }
 
-fn judge(name: &str, fine: bool, found: impl Into<String>, advice: &str) -> Finding {
+pub(crate) fn judge(name: &str, fine: bool, found: impl Into<String>, advice: &str) -> Finding {
     let status = if fine { Status::Ok } else { Status::Warn };
     finding(name, status, found, advice)
 }

@@ -21,6 +21,7 @@ pub use check::{CheckContext, check};
 pub use cpu::{Cpu, CpuVendor};
 pub use device::Access;
 pub use doctor::{Finding, Status, doctor};
+pub(crate) use doctor::{finding as doctor_finding, judge as doctor_judge};
 pub use facts::{DirFacts, HostFacts};
 pub use kvm::Kvm;
 pub use limits::OpenFiles;

@@ -76,6 +76,14 @@ impl SmartVm {
         for path in self.runtime.leftovers()? {
             all.extend(remove_leftover(path, dry_run));
         }
+        let is_there = |id: &VmId| self.runtime.run_dir(id).exists();
+        match self.network().collect(&is_there, dry_run) {
+            Ok(found) => all.extend(found.into_iter().map(|why| Collected {
+                id: "network".to_owned(),
+                finding: Finding::GivenBack { why },
+            })),
+            Err(e) => all.push(failed("network".to_owned(), [e])),
+        }
         Ok(all)
     }
 

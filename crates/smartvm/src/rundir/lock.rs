@@ -38,11 +38,26 @@ impl Lock {
         Ok(Self { file })
     }
 
+    /// Takes a lock that isn't one VM's, made where it is missing.
+    pub(crate) fn shared(path: &Path, what: &str, patience: Duration) -> Result<Self> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::io("making the lock", path, e))?;
+        Self::wait(path, what, patience)
+    }
+
     /// Takes the lock, waiting at most `patience` for whoever holds it.
     pub(super) fn acquire(path: &Path, vm: &str, patience: Duration) -> Result<Self> {
+        Self::wait(path, &format!("VM {vm}"), patience)
+    }
+
+    fn wait(path: &Path, what: &str, patience: Duration) -> Result<Self> {
         let gone = |e| match std::io::Error::kind(&e) {
             std::io::ErrorKind::NotFound => {
-                Error::new(ErrorKind::NotFound, format!("VM {vm} is gone"))
+                Error::new(ErrorKind::NotFound, format!("{what} is gone"))
             }
             _ => Error::io("opening the lock", path, e),
         };
@@ -60,7 +75,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(Error::new(
                         ErrorKind::WrongState,
-                        format!("VM {vm} is busy: {}", held_by(&file)),
+                        format!("{what} is busy: {}", held_by(&file)),
                     )
                     .at(path)
                     .hint("try again when that operation is done"));

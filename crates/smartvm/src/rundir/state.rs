@@ -8,6 +8,7 @@ use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
+use crate::network::Lease;
 use crate::process::ProcessId;
 use crate::spec::{Lifetime, MicroVmSpec};
 
@@ -101,6 +102,9 @@ pub struct VmState {
     pub firecracker: Version,
     /// Where Firecracker finds its files.
     pub paths: Paths,
+    /// What its interfaces have of the network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
 }
 
 impl VmState {

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::Link;
+use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
 
 /// One effect on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum Step {
@@ -67,6 +68,8 @@ pub enum Step {
         /// The socket.
         path: PathBuf,
     },
+    /// An effect on the host's network.
+    Network(NetworkStep),
     /// Starts Firecracker, as the keeper's child, in the VM's run dir.
     SpawnVmm {
         /// The executable.
@@ -85,12 +88,17 @@ pub struct Outcome {
     /// The process that was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessId>,
+    /// What was leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
 }
 
 /// What steps need from whoever does them.
 pub struct Hands<'a> {
     /// The VM's keeper, which starts its Firecracker; steps at run time have none.
     pub keeper: Option<&'a mut Link>,
+    /// The network that the VM may join; steps at run time have none.
+    pub network: Option<&'a Network>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
 }
@@ -116,6 +124,12 @@ impl Step {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
             Self::ReserveSocket { path } => file::reserve_socket(path)?,
+            Self::Network(step) => {
+                let network = hands.network.ok_or_else(|| {
+                    Error::new(ErrorKind::WrongState, "only a VM's start joins the network")
+                })?;
+                return step.apply(network);
+            }
             Self::SpawnVmm {
                 executable, args, ..
             } => {
@@ -128,6 +142,7 @@ impl Step {
                 let process = keeper.spawn_vmm(executable, args)?;
                 return Ok(Outcome {
                     process: Some(process),
+                    ..Outcome::default()
                 });
             }
         }
@@ -147,6 +162,7 @@ impl Step {
             Self::StageDrive { target, .. } => file::remove(target),
             Self::EnsureFile { .. } => Ok(()),
             Self::ReserveSocket { path } => file::remove_socket(path),
+            Self::Network(step) => step.undo(),
             Self::SpawnVmm {
                 executable,
                 directory,
@@ -167,6 +183,7 @@ impl Step {
             Self::EnsureFile { .. } => "nothing: the file is yours",
             Self::StageDrive { .. } => "remove the copy",
             Self::ReserveSocket { .. } => "remove the socket",
+            Self::Network(step) => step.undo_in_words(),
             Self::SpawnVmm { .. } => "kill it and wait until it is dead",
         }
     }
@@ -196,6 +213,7 @@ impl fmt::Display for Step {
                 )
             }
             Self::ReserveSocket { path } => write!(out, "reserve socket {}", path.display()),
+            Self::Network(step) => step.fmt(out),
             Self::SpawnVmm {
                 executable,
                 args,

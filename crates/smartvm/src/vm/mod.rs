@@ -38,6 +38,7 @@ use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::keeper::Link;
 use crate::name::VmId;
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
@@ -50,25 +51,33 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 pub struct MicroVm {
     run_dir: RunDir,
     keeper_executable: PathBuf,
+    network: Network,
     /// What its start will do, while it is only created.
     plan: Option<Plan>,
     link: Option<Link>,
 }
 
 impl MicroVm {
-    pub(crate) fn created(run_dir: RunDir, keeper_executable: PathBuf, plan: Plan) -> Self {
+    pub(crate) fn created(
+        run_dir: RunDir,
+        keeper_executable: PathBuf,
+        network: Network,
+        plan: Plan,
+    ) -> Self {
         Self {
             run_dir,
             keeper_executable,
+            network,
             plan: Some(plan),
             link: None,
         }
     }
 
-    pub(crate) fn existing(run_dir: RunDir, keeper_executable: PathBuf) -> Self {
+    pub(crate) fn existing(run_dir: RunDir, keeper_executable: PathBuf, network: Network) -> Self {
         Self {
             run_dir,
             keeper_executable,
+            network,
             plan: None,
             link: None,
         }

@@ -13,6 +13,7 @@ use crate::firecracker::exit::Reason;
 use crate::firecracker::model::Action;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{Operation, RunDir, file};
@@ -156,6 +157,7 @@ impl MicroVm {
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
+        let network = self.network.clone();
         blocking(move || {
             let mut held = Held::take(run_dir.clone(), Operation::Start)?;
             held.state.owner = ProcessId::myself()?;
@@ -173,7 +175,7 @@ impl MicroVm {
             let done = (|| {
                 run_dir.write_state(&state)?;
                 options.tell(&Event::KeeperStarted)?;
-                let vmm = do_steps(&run_dir, &plan, &mut link, &options, &stop)?;
+                let vmm = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
                 state.vmm = Some(vmm.clone());
                 run_dir.write_state(&state)?;
                 Ok(vmm)
@@ -243,18 +245,35 @@ impl MicroVm {
 fn do_steps(
     run_dir: &RunDir,
     plan: &Plan,
+    network: &Network,
     link: &mut Link,
     options: &StartOptions,
     stop: &AtomicBool,
 ) -> Result<ProcessId> {
-    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
+    // What was leased when the VM was made is in the ledger already.
+    let path = run_dir.file(file::LEDGER);
+    let mut ledger = match Ledger::open(&path)? {
+        Some(ledger) => ledger,
+        None => Ledger::create(&path)?,
+    };
+    let prepared = ledger.entries().len();
     let total = plan.steps.len();
     for (number, step) in plan.steps.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
         }
+        if number < prepared {
+            if ledger.entries()[number].step != *step {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("VM {} was made for another plan", run_dir.id()),
+                ));
+            }
+            continue;
+        }
         let mut hands = Hands {
             keeper: Some(&mut *link),
+            network: Some(network),
             cancelled: &|| stop.load(Ordering::Relaxed),
         };
         ledger.run(step, |step| {

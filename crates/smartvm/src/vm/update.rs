@@ -295,6 +295,7 @@ async fn swap(
         let done = swap.steps.iter().try_for_each(|step| {
             let mut hands = Hands {
                 keeper: None,
+                network: None,
                 cancelled: &|| false,
             };
             ledger.run(step, |step| step.apply(&mut hands))

@@ -1,0 +1,187 @@
+//! Leases: which address and TAP device belong to which VM. One file for each in the
+//! network's directory, taken under the network's lock by any process.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::subnet::{Subnet, mac_of};
+use crate::durable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{IfName, MacAddress, VmId};
+
+const FORMAT: u32 = 1;
+
+/// What one interface of a VM has of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Lease {
+    /// The VM.
+    pub vm: VmId,
+    /// The interface's id in the VM's spec.
+    pub iface_id: String,
+    /// The TAP device on the host.
+    pub tap: IfName,
+    /// The guest's address.
+    pub ip: Ipv4Addr,
+    /// The guest's MAC address, where the spec names none.
+    pub mac: MacAddress,
+}
+
+/// The leases on disk.
+#[derive(Debug, Clone)]
+pub(super) struct Leases(PathBuf);
+
+impl Leases {
+    pub(super) fn in_dir(network: &Path) -> Self {
+        Self(network.join("leases"))
+    }
+
+    /// Takes the first free address. The network's lock is held.
+    pub(super) fn take(
+        &self,
+        subnet: Subnet,
+        instance: &str,
+        vm: &VmId,
+        iface_id: &str,
+    ) -> Result<Lease> {
+        durable::private_dir(&self.0)?;
+        let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
+        let free = (0..subnet.guests())
+            .filter_map(|number| Some((number, subnet.guest(number)?)))
+            .find(|(_, ip)| !taken.contains(ip));
+        let Some((number, ip)) = free else {
+            return Err(Error::new(
+                ErrorKind::WrongState,
+                format!(
+                    "no address is free in {subnet}: all {} are leased",
+                    subnet.guests()
+                ),
+            )
+            .hint("end a VM (`smartvm network status` lists them), or use a larger subnet"));
+        };
+        let lease = Lease {
+            vm: vm.clone(),
+            iface_id: iface_id.to_owned(),
+            tap: tap_name(instance, number)?,
+            ip,
+            mac: mac_of(ip),
+        };
+        durable::write_state(&self.file(ip), FORMAT, &lease)?;
+        Ok(lease)
+    }
+
+    /// Gives back what this interface of the VM has, if it has something.
+    pub(super) fn give_back(&self, vm: &VmId, iface_id: &str) -> Result<()> {
+        for lease in self.all()?.into_iter().flatten() {
+            if lease.vm == *vm && lease.iface_id == iface_id {
+                let file = self.file(lease.ip);
+                std::fs::remove_file(&file)
+                    .or_else(|e| match e.kind() {
+                        std::io::ErrorKind::NotFound => Ok(()),
+                        _ => Err(e),
+                    })
+                    .map_err(|e| Error::io("giving back", &file, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All leases; one that can't be read doesn't hide the others.
+    pub(super) fn all(&self) -> Result<Vec<Result<Lease>>> {
+        let mut addresses = self.addresses()?;
+        addresses.sort();
+        let read = |ip| durable::read_state(&self.file(ip), FORMAT).transpose();
+        Ok(addresses.into_iter().filter_map(read).collect())
+    }
+
+    fn addresses(&self) -> Result<Vec<Ipv4Addr>> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("reading", &self.0, e)),
+        };
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect())
+    }
+
+    fn file(&self, ip: Ipv4Addr) -> PathBuf {
+        self.0.join(ip.to_string())
+    }
+}
+
+/// The name of a guest's TAP device: unique on the host by the instance, in the instance by
+/// the guest's number, and never longer than 15 bytes.
+pub(super) fn tap_name(instance: &str, number: u32) -> Result<IfName> {
+    let host = number + 2;
+    let name = match host {
+        0..1_000_000 => format!("sv{instance}-{host}"),
+        _ => format!("sv{}x{host:x}", &instance.get(..4).unwrap_or(instance)),
+    };
+    Ok(name.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> VmId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_free_address_is_taken_given_back_and_taken_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::in_dir(dir.path());
+        let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
+        let take = |vm: &str| leases.take(subnet, "abc123", &id(vm), "eth0");
+        for number in 2..7 {
+            let lease = take(&format!("vm{number}")).unwrap();
+            assert_eq!(lease.ip, Ipv4Addr::new(10, 9, 0, number));
+            assert_eq!(lease.tap.as_str(), format!("svabc123-{number}"));
+        }
+        let full = take("late").unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::WrongState);
+        assert!(full.to_string().contains("all 5 are leased"), "{full}");
+        leases.give_back(&id("vm4"), "eth1").unwrap();
+        assert!(
+            take("late").is_err(),
+            "another interface's lease was given back"
+        );
+        leases.give_back(&id("vm4"), "eth0").unwrap();
+        leases.give_back(&id("vm4"), "eth0").unwrap();
+        assert_eq!(take("late").unwrap().ip, Ipv4Addr::new(10, 9, 0, 4));
+        assert_eq!(leases.all().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_damaged_lease_keeps_its_address_and_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::in_dir(dir.path());
+        let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
+        leases.take(subnet, "abc123", &id("a"), "eth0").unwrap();
+        std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
+        let next = leases.take(subnet, "abc123", &id("b"), "eth0").unwrap();
+        assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
+        let all = leases.all().unwrap();
+        assert!(
+            matches!(all.as_slice(), [Err(_), Ok(one)] if *one == next),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn names_of_taps_fit_and_differ_up_to_the_largest_subnet() {
+        let names = [0, 1, 999_997, 999_998, 0x7fff_fffc].map(|n| tap_name("abcdef", n).unwrap());
+        assert_eq!(names[3].as_str(), "svabcdxf4240");
+        let mut unique = names.to_vec();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), names.len());
+        assert!(names.iter().all(|name| name.as_str().len() <= 15));
+    }
+}

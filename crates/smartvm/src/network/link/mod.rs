@@ -1,0 +1,322 @@
+//! Bridges, TAP devices and routes of this network namespace, by netlink and ioctl.
+
+mod route;
+mod tap;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+pub(crate) use route::{DefaultRoute, Route};
+
+use super::netlink::{Socket, is_missing};
+use super::subnet::Subnet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{IfName, MacAddress};
+
+/// A device as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    /// Who it belongs to, where it was marked (`ip link` shows it as the alias).
+    pub(crate) alias: Option<String>,
+    pub(crate) address: Vec<u8>,
+    pub(crate) master: Option<u32>,
+    /// `bridge`, `tun`, `veth`; none for a real one.
+    pub(crate) kind: Option<String>,
+}
+
+/// The links of this thread's network namespace.
+#[derive(Debug)]
+pub(crate) struct Links(Socket);
+
+impl Links {
+    pub(crate) fn open() -> Result<Self> {
+        Socket::open(NETLINK_ROUTE)
+            .map(Self)
+            .map_err(|e| Error::new(ErrorKind::Host, "opening a netlink socket").because(e))
+    }
+
+    /// The device of this name.
+    pub(crate) fn find(&mut self, name: &str) -> Result<Option<Device>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let found = self
+            .0
+            .get(RouteNetlinkMessage::GetLink(message))
+            .map_err(|e| failed("looking for", name, e))?;
+        Ok(found.and_then(device))
+    }
+
+    /// All devices.
+    pub(crate) fn all(&mut self) -> Result<Vec<Device>> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let found = self
+            .0
+            .dump(message)
+            .map_err(|e| failed("listing", "the network interfaces", e))?;
+        Ok(found.into_iter().filter_map(device).collect())
+    }
+
+    /// Makes a bridge, marked from its first moment by its MAC address, then by its alias.
+    pub(crate) fn make_bridge(&mut self, name: &IfName, mac: MacAddress, mark: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_string()),
+            LinkAttribute::Address(mac.bytes().to_vec()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        self.0
+            .request(
+                RouteNetlinkMessage::NewLink(message),
+                NLM_F_CREATE | NLM_F_EXCL,
+            )
+            .map_err(|e| failed("making the bridge", name.as_str(), e))?;
+        let device = self.require(name)?;
+        let alias = LinkAttribute::IfAlias(mark.to_owned());
+        self.change(device.index, vec![alias], false)
+            .map_err(|e| failed("marking the bridge", name.as_str(), e))
+    }
+
+    /// Gives a device the gateway's address. That it has it already is fine.
+    pub(crate) fn set_address(&mut self, name: &IfName, subnet: Subnet) -> Result<()> {
+        let index = self.require(name)?.index;
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = subnet.prefix();
+        message.header.index = index;
+        let address = IpAddr::V4(subnet.gateway());
+        message.attributes = vec![
+            AddressAttribute::Local(address),
+            AddressAttribute::Address(address),
+            AddressAttribute::Broadcast(subnet.net().broadcast()),
+        ];
+        let request = RouteNetlinkMessage::NewAddress(message);
+        match self.0.request(request, NLM_F_CREATE | NLM_F_EXCL) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed("giving an address to", name.as_str(), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The IPv4 addresses of a device.
+    pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<Ipv4Addr>> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let found = self
+            .0
+            .dump(RouteNetlinkMessage::GetAddress(message))
+            .map_err(|e| failed("listing", "addresses", e))?;
+        let of_device = found.into_iter().filter_map(|one| match one {
+            RouteNetlinkMessage::NewAddress(one) if one.header.index == index => Some(one),
+            _ => None,
+        });
+        let addresses = of_device.flat_map(|one| one.attributes);
+        Ok(addresses
+            .filter_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Switches a device on.
+    pub(crate) fn set_up(&mut self, name: &IfName) -> Result<()> {
+        let index = self.require(name)?.index;
+        self.change(index, Vec::new(), true)
+            .map_err(|e| failed("switching on", name.as_str(), e))
+    }
+
+    /// Makes a TAP device for the user with this id, on the bridge, and switches it on. It
+    /// is marked before it can outlive this process.
+    pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>) -> Result<()> {
+        let told = |what: &str, e| failed(what, tap.name.as_str(), e);
+        let made = tap::Tap::make(tap.name, tap.owner).map_err(|e| {
+            let taken = e.raw_os_error() == Some(libc::EBUSY);
+            let error = told("making the TAP device", e);
+            match taken {
+                true => error.hint("another device has that name"),
+                false => error.hint("TAP devices need root's rights and /dev/net/tun"),
+            }
+        })?;
+        let bridge = self.require(tap.bridge)?.index;
+        let device = self.require(tap.name)?;
+        super::forwarding::no_ipv6(tap.name)?;
+        let [_, _, rest @ ..] = tap.mac.bytes();
+        // Another address than the guest's, and a high one, which no bridge takes as its own.
+        let mut mac = vec![0xfe, 0x00];
+        mac.extend(rest);
+        let attributes = vec![
+            LinkAttribute::IfAlias(tap.mark.to_owned()),
+            LinkAttribute::Address(mac),
+            LinkAttribute::Controller(bridge),
+        ];
+        self.change(device.index, attributes, false)
+            .map_err(|e| told("attaching the TAP device", e))?;
+        let port = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
+                tap.isolated,
+            )])),
+        ])];
+        self.new_link(device.index, port, true)
+            .map_err(|e| told("isolating the TAP device", e))?;
+        made.keep().map_err(|e| told("keeping the TAP device", e))
+    }
+
+    /// Puts a TAP device of ours on the bridge again, where it is there.
+    pub(crate) fn attach(&mut self, tap: &IfName, bridge: &IfName) -> Result<()> {
+        let Some(device) = self.find(tap.as_str())? else {
+            return Ok(());
+        };
+        let bridge = self.require(bridge)?.index;
+        let port = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]);
+        let isolated = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(port),
+        ])];
+        self.change(device.index, vec![LinkAttribute::Controller(bridge)], false)
+            .and_then(|()| self.new_link(device.index, isolated, true))
+            .map_err(|e| failed("attaching", tap.as_str(), e))
+    }
+
+    /// Removes the device of this name, if it carries this mark or, having no mark yet, this
+    /// address. One of others' is left alone.
+    pub(crate) fn remove(
+        &mut self,
+        name: &IfName,
+        mark: &str,
+        mac: Option<MacAddress>,
+    ) -> Result<()> {
+        let Some(device) = self.find(name.as_str())? else {
+            return Ok(());
+        };
+        if !device.is_ours(mark, mac) {
+            return Ok(());
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = device.index;
+        match self.0.request(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(e) if !is_missing(&e) => Err(failed("removing", name.as_str(), e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The routes of all tables.
+    pub(crate) fn routes(&mut self) -> Result<Vec<Route>> {
+        route::all(&mut self.0).map_err(|e| failed("listing", "routes", e))
+    }
+
+    /// The default route, and the name of its interface.
+    pub(crate) fn default_route(&mut self, not_by: &[&str]) -> Result<Option<DefaultRoute>> {
+        let routes = self.routes()?;
+        let devices = self.all()?;
+        Ok(route::default_of(&routes, &devices, not_by))
+    }
+
+    fn require(&mut self, name: &IfName) -> Result<Device> {
+        self.find(name.as_str())?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("there is no network interface {name}"),
+            )
+        })
+    }
+
+    fn change(&mut self, index: u32, attributes: Vec<LinkAttribute>, up: bool) -> io::Result<()> {
+        let message = change(index, attributes, up);
+        self.0.request(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// A bridge port's settings are only taken with a "new" link of an index that exists.
+    fn new_link(&mut self, index: u32, attributes: Vec<LinkAttribute>, up: bool) -> io::Result<()> {
+        let message = change(index, attributes, up);
+        self.0.request(RouteNetlinkMessage::NewLink(message), 0)
+    }
+}
+
+/// A TAP device to be made.
+#[derive(Debug)]
+pub(crate) struct NewTap<'a> {
+    pub(crate) name: &'a IfName,
+    pub(crate) owner: u32,
+    pub(crate) bridge: &'a IfName,
+    /// The guest's address.
+    pub(crate) mac: MacAddress,
+    pub(crate) mark: &'a str,
+    /// Whether it reaches no other isolated port of the bridge.
+    pub(crate) isolated: bool,
+}
+
+impl Device {
+    /// Whether it carries our mark, or, not marked yet, the address that it was made with.
+    pub(crate) fn is_ours(&self, mark: &str, mac: Option<MacAddress>) -> bool {
+        match &self.alias {
+            Some(alias) => alias == mark,
+            None => mac.is_some_and(|mac| self.address == mac.bytes()),
+        }
+    }
+}
+
+fn change(index: u32, attributes: Vec<LinkAttribute>, up: bool) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    if up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message
+}
+
+fn device(message: RouteNetlinkMessage) -> Option<Device> {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return None;
+    };
+    let mut device = Device {
+        index: message.header.index,
+        name: String::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        alias: None,
+        address: Vec::new(),
+        master: None,
+        kind: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
+            LinkAttribute::Address(address) => device.address = address,
+            LinkAttribute::Controller(master) => device.master = Some(master),
+            LinkAttribute::LinkInfo(infos) => {
+                device.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(device)
+}
+
+fn failed(what: &str, name: &str, cause: io::Error) -> Error {
+    let error = Error::io(what, name, cause);
+    match error.kind() {
+        ErrorKind::Host => error.hint("networks need root's rights (CAP_NET_ADMIN)"),
+        _ => error,
+    }
+}

@@ -1,0 +1,139 @@
+//! A netlink socket without an async runtime: steps and keepers have none. It belongs to the
+//! network namespace of the thread that opened it.
+
+use std::io;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::SocketAddr;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::process::timespec;
+
+/// How long the kernel may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket of one netlink protocol.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    socket: netlink_sys::Socket,
+    sequence: u32,
+}
+
+impl Socket {
+    /// Opens one (`netlink_sys::protocols::NETLINK_ROUTE` and its like).
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = netlink_sys::Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Has the kernel do something, and waits until it has. `flags` are those beside
+    /// `NLM_F_REQUEST` and `NLM_F_ACK`.
+    pub(crate) fn request<T>(&mut self, message: T, flags: u16) -> io::Result<()>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        self.answers::<T>(&mut |_| {}, true)
+    }
+
+    /// Asks for one thing; `None` if it isn't there.
+    pub(crate) fn get<T>(&mut self, message: T) -> io::Result<Option<T>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
+        let mut found = None;
+        match self.answers(&mut |answer| found = Some(answer), true) {
+            Ok(()) => Ok(found),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Asks for all things of a kind.
+    pub(crate) fn dump<T>(&mut self, message: T) -> io::Result<Vec<T>>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        self.send(message, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut found = Vec::new();
+        self.answers(&mut |answer| found.push(answer), false)?;
+        Ok(found)
+    }
+
+    fn send<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> io::Result<()> {
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::InnerMessage(message),
+        );
+        self.sequence = self.sequence.wrapping_add(1);
+        message.header.flags = flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map(drop)
+    }
+
+    /// Reads what belongs to the last request, until its acknowledgement or its end.
+    fn answers<T: NetlinkDeserializable>(
+        &self,
+        each: &mut dyn FnMut(T),
+        acknowledged: bool,
+    ) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = bytes.as_slice();
+            while rest.len() >= 16 {
+                let message = NetlinkMessage::<T>::deserialize(rest).map_err(io::Error::other)?;
+                let length = usize::try_from(message.header.length).map_err(io::Error::other)?;
+                rest = rest
+                    .get(length.next_multiple_of(4).max(16)..)
+                    .unwrap_or_default();
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) if error.code.is_none() && acknowledged => {
+                        return Ok(());
+                    }
+                    NetlinkPayload::Error(error) if error.code.is_none() => {}
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(inner) => each(inner),
+                    NetlinkPayload::Overrun(_) => {
+                        return Err(io::Error::other("the kernel's answer overran the buffer"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timespec(PATIENCE))) {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Whether an error says that the thing asked for isn't there.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::NODEV, Errno::NOENT, Errno::SRCH, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,198 @@
+//! The network's effects on the host, each with its undo.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::link::{Links, NewTap};
+use super::subnet::Subnet;
+use super::{Network, firewall, forwarding};
+use crate::error::Result;
+use crate::name::{IfName, MacAddress, VmId};
+use crate::step::Outcome;
+
+/// One effect on the host's network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "network",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+#[non_exhaustive]
+pub enum NetworkStep {
+    /// Leases an address and the name of a TAP device for an interface of a VM.
+    LeaseAddress {
+        /// The network's directory.
+        dir: PathBuf,
+        /// The VM.
+        vm: VmId,
+        /// The interface.
+        iface_id: String,
+    },
+    /// Counts the VM among the network's users; makes the network if it is the first.
+    Join {
+        /// The network's directory.
+        dir: PathBuf,
+        /// The VM.
+        vm: VmId,
+    },
+    /// Makes a persistent TAP device on the bridge.
+    MakeTap {
+        /// Its name.
+        tap: IfName,
+        /// The user that it belongs to; `None`: the one who makes it.
+        owner: Option<u32>,
+        /// The bridge.
+        bridge: IfName,
+        /// The guest's MAC address.
+        mac: MacAddress,
+        /// The guest's address: no other passes.
+        ip: Ipv4Addr,
+        /// Its alias, by which it is ours.
+        mark: String,
+    },
+    /// Replaces our nftables tables.
+    ApplyFirewall {
+        /// What they say.
+        rules: firewall::Ruleset,
+    },
+    /// Makes the bridge, with the gateway's address.
+    MakeBridge {
+        /// Its name.
+        bridge: IfName,
+        /// The guests' subnet.
+        subnet: Subnet,
+        /// Its MAC address, by which it is ours from its first moment.
+        mac: MacAddress,
+        /// Its alias.
+        mark: String,
+    },
+    /// Lets what comes in by an interface be forwarded.
+    Forward {
+        /// The interface.
+        interface: IfName,
+        /// What the setting was.
+        was: String,
+        /// The bridge.
+        bridge: IfName,
+    },
+}
+
+impl NetworkStep {
+    pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
+        match self {
+            Self::LeaseAddress { vm, iface_id, .. } => {
+                let lease = network.take_lease(vm, iface_id)?;
+                return Ok(Outcome {
+                    lease: Some(lease),
+                    ..Outcome::default()
+                });
+            }
+            Self::Join { vm, .. } => network.join(vm)?,
+            Self::MakeTap {
+                tap,
+                owner,
+                bridge,
+                mac,
+                ip,
+                mark,
+            } => {
+                // Judged before it can send.
+                firewall::add_vm(bridge, &port(tap, *mac, *ip))?;
+                Links::open()?.make_tap(&NewTap {
+                    name: tap,
+                    owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+                    bridge,
+                    mac: *mac,
+                    mark,
+                    isolated: true,
+                })?;
+            }
+            Self::ApplyFirewall { rules } => firewall::apply(rules)?,
+            Self::MakeBridge {
+                bridge,
+                subnet,
+                mac,
+                mark,
+            } => {
+                let mut links = Links::open()?;
+                links.make_bridge(bridge, *mac, mark)?;
+                forwarding::no_ipv6(bridge)?;
+                links.set_address(bridge, *subnet)?;
+                links.set_up(bridge)?;
+            }
+            Self::Forward { interface, .. } => {
+                forwarding::write(&forwarding::forwarding_of(interface), "1")?;
+            }
+        }
+        Ok(Outcome::default())
+    }
+
+    pub(crate) fn undo(&self) -> Result<()> {
+        match self {
+            Self::LeaseAddress { dir, vm, iface_id } => super::give_back_lease(dir, vm, iface_id),
+            Self::Join { dir, vm } => super::leave(dir, vm),
+            Self::MakeTap {
+                tap,
+                mark,
+                bridge,
+                mac,
+                ip,
+                ..
+            } => {
+                Links::open()?.remove(tap, mark, None)?;
+                firewall::remove_vm(bridge, &port(tap, *mac, *ip))
+            }
+            Self::ApplyFirewall { rules } => firewall::remove(&rules.bridge),
+            Self::MakeBridge {
+                bridge, mac, mark, ..
+            } => Links::open()?.remove(bridge, mark, Some(*mac)),
+            Self::Forward {
+                interface,
+                was,
+                bridge,
+            } => {
+                let ours = [interface.as_str(), bridge.as_str()];
+                forwarding::put_back(&forwarding::forwarding_of(interface), was, "1", &ours)
+            }
+        }
+    }
+
+    pub(crate) fn undo_in_words(&self) -> &'static str {
+        match self {
+            Self::LeaseAddress { .. } => "give the address back",
+            Self::Join { .. } => "leave the network; the last one gives it back",
+            Self::MakeTap { .. } | Self::MakeBridge { .. } => "remove the device",
+            Self::ApplyFirewall { .. } => "remove the tables",
+            Self::Forward { .. } => "put it back, where nobody else needs it",
+        }
+    }
+}
+
+impl fmt::Display for NetworkStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseAddress { iface_id, .. } => {
+                write!(out, "lease an address for interface {iface_id}")
+            }
+            Self::Join { .. } => write!(out, "join the network, or make it"),
+            Self::MakeTap { tap, bridge, .. } => write!(out, "make TAP {tap} on bridge {bridge}"),
+            Self::ApplyFirewall { .. } => write!(out, "replace our nftables tables"),
+            Self::MakeBridge { bridge, subnet, .. } => {
+                write!(out, "make bridge {bridge} for {subnet}")
+            }
+            Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
+        }
+    }
+}
+
+fn port(tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> firewall::VmPort {
+    firewall::VmPort {
+        tap: tap.clone(),
+        mac,
+        ip,
+        policy: None,
+    }
+}
