@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::vm::{StartOptions, StopMode};
@@ -15,7 +16,7 @@ struct Namespace;
 
 impl Namespace {
     fn enter() -> Self {
-        rustix_unshare();
+        leave_the_hosts_namespace();
         run("ip", &["link", "set", "lo", "up"]);
         run(
             "ip",
@@ -30,6 +31,11 @@ impl Namespace {
         }
         run("ip", &["link", "set", "up0", "up"]);
         run("ip", &["link", "set", "router", "up"]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while run("ip", &["-o", "link"]).matches("state UP").count() < 2 {
+            assert!(Instant::now() < deadline, "the uplink never comes up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         run("ip", &["address", "add", "192.0.2.2/24", "dev", "up0"]);
         run("ip", &["route", "add", "default", "via", "192.0.2.1"]);
         Self
@@ -52,7 +58,7 @@ impl Namespace {
 }
 
 #[allow(unsafe_code)]
-fn rustix_unshare() {
+fn leave_the_hosts_namespace() {
     // SAFETY: only this thread's network namespace changes; no descriptor is affected.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
 }
