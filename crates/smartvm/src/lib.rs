@@ -9,6 +9,7 @@ pub mod durable;
 pub mod error;
 pub mod firecracker;
 pub mod host;
+pub mod jail;
 pub mod keeper;
 pub mod ledger;
 pub mod name;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 pub use gc::{Collected, Finding};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::firecracker::Binary;
+use crate::firecracker::{Binary, jailer};
 use crate::host::{self, HostFacts};
 use crate::keeper;
 use crate::name::VmId;
@@ -39,6 +39,11 @@ pub struct SmartVm {
     runtime: RuntimeDir,
     keeper: PathBuf,
     binary: OnceLock<Binary>,
+    jailer: OnceLock<PathBuf>,
+}
+
+fn euid_is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 impl SmartVm {
@@ -53,6 +58,7 @@ impl SmartVm {
             runtime,
             keeper,
             binary: OnceLock::new(),
+            jailer: OnceLock::new(),
         })
     }
 
@@ -75,6 +81,20 @@ impl SmartVm {
         Ok(self.binary.get_or_init(|| found))
     }
 
+    /// Where chroots are, for specs that don't say.
+    pub fn chroot_base(&self) -> PathBuf {
+        plan::chroot_base(self.options.data_dir())
+    }
+
+    /// The jailer beside the Firecracker that runs, looked at once.
+    fn jailer(&self, binary: &Binary) -> Result<&Path> {
+        if let Some(jailer) = self.jailer.get() {
+            return Ok(jailer);
+        }
+        let found = jailer::beside(binary)?;
+        Ok(self.jailer.get_or_init(|| found))
+    }
+
     /// Validates a spec and plans its VM, without touching the host. Relative paths are
     /// relative to the current directory.
     pub fn plan(&self, spec: &MicroVmSpec) -> Result<Plan> {
@@ -90,6 +110,11 @@ impl SmartVm {
             Some(id) => id.clone(),
             None => uuid::Uuid::new_v4().to_string().parse()?,
         };
+        let chroot_base = self.chroot_base();
+        let jailer = match plan::jailed(spec, euid_is_root()) {
+            true if euid_is_root() => Some(self.jailer(binary)?),
+            _ => None,
+        };
         plan::plan(
             spec,
             &plan::Context {
@@ -99,6 +124,10 @@ impl SmartVm {
                 version: binary.version(),
                 options: &self.options.runtime_options(),
                 base: &base,
+                jail: jailer.map(|jailer| plan::JailContext {
+                    jailer,
+                    chroot_base: &chroot_base,
+                }),
             },
         )
     }
@@ -125,6 +154,7 @@ impl SmartVm {
                     vmm: None,
                     firecracker: plan.firecracker_version,
                     paths: plan.paths.clone(),
+                    root: plan.root.is_jail().then(|| plan.root.clone()),
                 })
             });
             drop(lock);
@@ -149,6 +179,7 @@ impl SmartVm {
         host::CheckContext {
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
+            chroot_base: self.chroot_base(),
             ..host::CheckContext::default()
         }
     }

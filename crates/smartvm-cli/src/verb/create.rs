@@ -4,7 +4,8 @@ use clap::Args;
 use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
-use crate::{cli::HostArgs, output};
+use crate::cli::{HostArgs, JailArgs};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -13,12 +14,15 @@ pub(crate) struct CreateArgs {
     file: PathBuf,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     let mut spec: smartvm::spec::MicroVmSpec = smartvm::spec::load_file(&args.file)?;
     // It has to outlive this process, or it could never be started.
     spec.lifetime = Some(Lifetime::Detached);
+    args.jail.apply(&mut spec);
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

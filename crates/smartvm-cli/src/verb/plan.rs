@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use smartvm::firecracker::{Binary, Version};
+use smartvm::firecracker::{Binary, Version, jailer};
 use smartvm::validate::{ValidateContext, validate};
 use smartvm::{Error, ErrorKind, Result, plan};
 
@@ -39,6 +39,13 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let base = std::env::current_dir()
         .map_err(|e| Error::new(ErrorKind::Host, "finding the current directory").because(e))?;
     let runtime_dir = options.runtime_dir(Path::new("/dev/shm").is_dir());
+    let chroot_base = plan::chroot_base(options.data_dir());
+    let root_rights = rustix::process::geteuid().is_root();
+    let jailer = match &found {
+        Some(binary) if root_rights && plan::jailed(&valid, true) => Some(jailer::beside(binary)?),
+        Some(_) => None,
+        None => Some("jailer".into()),
+    };
     let context = plan::Context {
         id,
         runtime_dir: &runtime_dir,
@@ -46,6 +53,10 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         version,
         options: &options.runtime_options(),
         base: &base,
+        jail: jailer.as_deref().map(|jailer| plan::JailContext {
+            jailer,
+            chroot_base: &chroot_base,
+        }),
     };
     let plan = plan::plan(&valid, &context)?;
     if output::json() {

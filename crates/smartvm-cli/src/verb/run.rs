@@ -8,7 +8,7 @@ use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::console;
-use crate::cli::HostArgs;
+use crate::cli::{HostArgs, JailArgs};
 use crate::guest_command::{self, CommandArgs};
 use crate::{image_spec, output};
 
@@ -47,6 +47,8 @@ pub(crate) struct RunArgs {
     how: CommandArgs,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
     /// The command and its arguments; without one, the console is attached
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -142,6 +144,7 @@ impl RunArgs {
         if self.timeout.is_some() && (self.detach || self.command.is_empty()) {
             spec.max_runtime_s = self.timeout;
         }
+        self.jail.apply(&mut spec);
         if !self.command.is_empty() {
             image_spec::keep_agent_as_init(&mut spec);
         }

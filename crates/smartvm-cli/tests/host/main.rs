@@ -7,5 +7,6 @@
 mod bad_input;
 mod command_line;
 mod faults;
+mod jail;
 mod lifecycle;
 mod support;

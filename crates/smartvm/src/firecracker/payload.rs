@@ -22,6 +22,9 @@ pub struct Paths {
     pub drives: Vec<String>,
     /// The vsock device's socket, where there is one.
     pub vsock: Option<String>,
+    /// What the serial console's output is written to, where it isn't Firecracker's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -224,7 +227,7 @@ pub fn configuration(spec: &MicroVmSpec, paths: &Paths, version: Version) -> Res
             },
         )?);
     }
-    requests.extend(more_devices(spec)?);
+    requests.extend(more_devices(spec, paths)?);
     Ok(requests)
 }
 
@@ -260,7 +263,7 @@ fn drive_body<'a>(drive: &'a Drive, path: &'a str) -> DriveBody<'a> {
     }
 }
 
-fn more_devices(spec: &MicroVmSpec) -> Result<Vec<Request>> {
+fn more_devices(spec: &MicroVmSpec, paths: &Paths) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     if let Some(balloon) = &spec.balloon {
         requests.push(put(
@@ -289,10 +292,11 @@ fn more_devices(spec: &MicroVmSpec) -> Result<Vec<Request>> {
     if let Some(metadata) = &spec.metadata {
         requests.push(put("/mmds", metadata)?);
     }
-    if let Some(serial) = &spec.serial {
-        let path = serial.path.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "serial.path is not UTF-8").at(&serial.path)
-        })?;
+    if let (Some(serial), Some(path)) = (&spec.serial, &paths.serial) {
+        if serial.path.to_str().is_none() {
+            let message = "serial.path is not UTF-8";
+            return Err(Error::new(ErrorKind::Invalid, message).at(&serial.path));
+        }
         requests.push(put(
             "/serial",
             &SerialBody {

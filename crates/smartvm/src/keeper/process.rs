@@ -211,11 +211,10 @@ impl Keeper {
     fn handle(&mut self, request: Request) -> Option<Noticed> {
         match request {
             Request::SpawnVmm {
-                executable,
-                args,
+                launch,
                 max_runtime_s,
             } => {
-                let reply = match Vmm::spawn(&self.run_dir, &executable, &args) {
+                let reply = match Vmm::spawn(&self.run_dir, &launch, &mut self.logs) {
                     Ok(vmm) => {
                         let process = vmm.process().clone();
                         self.vmm = Some(vmm);

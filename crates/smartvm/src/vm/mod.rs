@@ -30,7 +30,7 @@ use crate::firecracker::Client;
 use crate::firecracker::client::{Method, Request};
 use crate::keeper::Link;
 use crate::name::VmId;
-use crate::plan::Plan;
+use crate::plan::{Plan, Root};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, RunDir, State, VmState, file};
 
@@ -89,7 +89,14 @@ impl MicroVm {
 
     /// A client of its Firecracker's API.
     pub fn client(&self) -> Client {
-        Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
+        let state = self.run_dir.state().ok();
+        let root = state.map(|state| state.root(&self.run_dir));
+        match root.filter(Root::is_jail) {
+            Some(jail) => Client::new(jail.file(file::API_SOCKET)),
+            None => {
+                Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
+            }
+        }
     }
 
     /// The agent in its guest. Whether there is one shows when it is asked something; the

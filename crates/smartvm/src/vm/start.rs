@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{RunDir, State, file};
 use crate::spec::Lifetime;
-use crate::step::{Hands, Step};
+use crate::step::{Hands, Outcome, Step};
 use crate::teardown;
 
 /// How long Firecracker may take from its start to listening.
@@ -259,6 +259,7 @@ fn do_steps(
 ) -> Result<ProcessId> {
     let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
     let total = plan.steps.len();
+    let mut before = Vec::with_capacity(total);
     for (number, step) in plan.steps.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
@@ -266,17 +267,20 @@ fn do_steps(
         let mut hands = Hands {
             keeper: link,
             cancelled: &|| stop.load(Ordering::Relaxed),
+            before: &before,
         };
+        let mut outcome = Outcome::default();
         ledger.run(step, |step| {
             options.tell(&Event::StepBegins {
                 number,
                 total,
                 step,
             })?;
-            let outcome = step.apply(&mut hands)?;
+            outcome = step.apply(&mut hands)?;
             options.tell(&Event::StepApplied { number })?;
-            Ok(outcome)
+            Ok(outcome.clone())
         })?;
+        before.push(outcome);
         options.tell(&Event::StepDone { number })?;
     }
     let vmm = ledger
