@@ -9,4 +9,6 @@ mod command_line;
 mod faults;
 mod jail;
 mod lifecycle;
+mod recovery;
+mod states;
 mod support;
