@@ -72,6 +72,7 @@ impl SmartVm {
             runtime: self.runtime.clone(),
             keeper: self.keeper.clone(),
             binary: self.binary.clone(),
+            jailer: self.jailer.clone(),
         }
     }
 

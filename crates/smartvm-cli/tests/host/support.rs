@@ -186,17 +186,18 @@ impl Corner {
         };
         let on_purpose = |line: &str| {
             let inside = line.strip_prefix(root).unwrap_or(line);
-            [
-                "/run",
-                "/run/.ended",
-                "/logs/",
+            let base = inside.strip_prefix("/data").unwrap_or(inside);
+            // The bases of jails stay, empty, as the data directory itself does.
+            let bases = [
                 "/jail",
                 "/jail/firecracker",
-            ]
-            .iter()
-            .any(|kept| inside == *kept || inside.starts_with("/run/.ended/"))
+                "/jail/.ids",
+                "/jail/.ids/lock",
+            ];
+            ["/run", "/run/.ended", "/data"].contains(&inside)
+                || bases.contains(&base)
+                || inside.starts_with("/run/.ended/")
                 || inside.starts_with("/logs/")
-                || matches!(inside, "/jail/.ids" | "/jail/.ids/lock")
         };
         let files = lines("find", &[root]);
         let processes = lines("ps", &["-eo", "args"]);

@@ -118,15 +118,15 @@ fn enable(dir: &Path, wanted: &str) -> Result<()> {
 fn create(path: &Path, shared: bool) -> Result<()> {
     match std::fs::create_dir(path) {
         Err(e) if shared && e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        done => done.map_err(|e| failed("making cgroup", path, e)),
+        done => done.map_err(|e| failed("making cgroup", path, &e)),
     }
 }
 
 fn write(file: &Path, value: &str) -> Result<()> {
-    std::fs::write(file, value).map_err(|e| failed(&format!("writing {value:?} to"), file, e))
+    std::fs::write(file, value).map_err(|e| failed(&format!("writing {value:?} to"), file, &e))
 }
 
-fn failed(doing: &str, path: &Path, error: std::io::Error) -> Error {
+fn failed(doing: &str, path: &Path, error: &std::io::Error) -> Error {
     let kind = match error.kind() {
         std::io::ErrorKind::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Host,
