@@ -5,6 +5,8 @@ pub mod client;
 pub mod exit;
 pub mod jailer;
 pub mod payload;
+#[cfg(feature = "download")]
+pub mod release;
 mod version;
 
 pub use binary::Binary;
