@@ -14,6 +14,7 @@ pub mod jail;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+pub mod network;
 pub mod orchestrator;
 pub mod plan;
 pub mod process;

@@ -8,6 +8,7 @@ mod bad_input;
 mod command_line;
 mod faults;
 mod jail;
+mod firewall;
 mod lifecycle;
 mod recovery;
 mod states;

@@ -19,7 +19,7 @@ pub mod kernel;
 pub(crate) mod lock;
 pub mod manifest;
 pub mod modules;
-mod program;
+pub(crate) mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
