@@ -7,8 +7,8 @@
 mod bad_input;
 mod command_line;
 mod faults;
-mod jail;
 mod firewall;
+mod jail;
 mod lifecycle;
 mod recovery;
 mod states;
