@@ -45,6 +45,12 @@ pub(crate) struct Global {
     /// The firecracker executable
     #[arg(long, global = true, value_name = "PATH", env = "SMARTVM_FIRECRACKER")]
     pub(crate) firecracker: Option<PathBuf>,
+    /// A mirror of Firecracker's releases
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_RELEASES")]
+    pub(crate) releases: Option<String>,
+    /// A mirror of the bucket of Firecracker's images
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_BUCKET")]
+    pub(crate) bucket: Option<String>,
     /// Results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -121,8 +127,18 @@ pub(crate) enum Verb {
     Console(verb::Id),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
+    /// Copy a file from or to a VM's guest
+    Cp(verb::cp::CpArgs),
+    /// Change drives, limits and balloon of a running VM
+    Update(Box<verb::update::UpdateArgs>),
+    /// Read and write what a VM's metadata service tells its guest
+    Metadata(verb::metadata::MetadataArgs),
+    /// What a running VM uses
+    Stats(verb::stats::StatsArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
+    /// Fetch, list and remove versions of Firecracker
+    Firecracker(verb::firecracker::FirecrackerArgs),
     /// Check a spec
     Validate(verb::validate::ValidateArgs),
     /// Show what would be done for a spec
@@ -149,5 +165,15 @@ impl Verb {
             Self::Exec(_) | Self::Emulate(_) => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_verb_can_be_parsed() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -5,7 +5,7 @@ use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
 use crate::cli::{HostArgs, JailArgs};
-use crate::output;
+use crate::{output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -23,6 +23,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     // It has to outlive this process, or it could never be started.
     spec.lifetime = Some(Lifetime::Detached);
     args.jail.apply(&mut spec);
+    smartvm.ensure_binary(&progress::downloads()).await?;
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

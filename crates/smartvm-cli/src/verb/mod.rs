@@ -2,15 +2,18 @@
 
 pub(crate) mod completions;
 pub(crate) mod console;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod firecracker;
 pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod metadata;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod ps;
@@ -18,7 +21,9 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod update;
 pub(crate) mod validate;
 pub(crate) mod wait;
 
@@ -74,12 +79,17 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Events(args) => finish(events::run(&vms(false)?, &args)),
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
+        Verb::Cp(args) => finish(cp::run(&vms(false)?, &args)),
+        Verb::Update(args) => finish(update::run(&vms(false)?, &args)),
+        Verb::Metadata(args) => finish(metadata::run(&vms(false)?, &args)),
+        Verb::Stats(args) => finish(stats::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Emulate(args) => emulate::run(args),
-        Verb::Image(args) => image::run(global, args),
+        Verb::Image(args) => finish(image::run(global, args)),
+        Verb::Firecracker(args) => finish(firecracker::run(&vms(false)?, args)),
         Verb::Validate(args) => validate::run(global, &args),
         Verb::Doctor => doctor::run(global),
         Verb::Version => version(),

@@ -4,7 +4,7 @@ mod binary;
 pub mod client;
 pub mod exit;
 pub mod jailer;
-pub mod payload;
+pub mod model;
 #[cfg(feature = "download")]
 pub mod release;
 mod version;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{CpuVendor, HostFacts, Kvm, files, jail, kernel_image, tap};
 use crate::ErrorKind;
-use crate::spec::{Arch, Drive, HugePages, Problem, Problems, RuntimeOptions, SmartVmOptions};
+use crate::spec::{
+    Arch, Drive, HugePages, IoEngine, Problem, Problems, RuntimeOptions, SmartVmOptions,
+};
 use crate::validate::ValidSpec;
 
 /// What [`check`] depends on besides the spec and the facts.
@@ -186,7 +188,7 @@ fn drive(
         ));
     }
     let old = facts.kernel_version().is_some_and(|it| it < (5, 10));
-    if drive.io_engine.as_deref() == Some("Async") && old {
+    if drive.io_engine == Some(IoEngine::Async) && old {
         let problem = format!("Async needs Linux 5.10.51, and this is {}", facts.kernel);
         add(Err(Problem::new(
             format!("{path}.ioEngine"),

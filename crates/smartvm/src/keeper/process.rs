@@ -215,7 +215,11 @@ impl Keeper {
                 launch,
                 max_runtime_s,
             } => {
-                let reply = match Vmm::spawn(&self.run_dir, &launch, &mut self.logs) {
+                let spawned = self
+                    .logs
+                    .copy_console(&self.run_dir)
+                    .and_then(|()| Vmm::spawn(&self.run_dir, &launch, &mut self.logs));
+                let reply = match spawned {
                     Ok(vmm) => {
                         let process = vmm.process().clone();
                         self.vmm = Some(vmm);

@@ -8,7 +8,7 @@ use super::RunDir;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
-use crate::firecracker::payload::Paths;
+use crate::firecracker::model::Paths;
 use crate::plan::Root;
 use crate::process::ProcessId;
 use crate::spec::{Lifetime, MicroVmSpec};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use file::{Owner, claim_dir, make_fifo};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::jailer::Jailer;
 use crate::jail::{self, Bind, Ids, JailStep};
 use crate::keeper::{Launch, Link, Pump};
@@ -110,8 +110,8 @@ pub struct Outcome {
 
 /// What steps need from whoever does them.
 pub struct Hands<'a> {
-    /// The VM's keeper, which starts its Firecracker.
-    pub keeper: &'a mut Link,
+    /// The VM's keeper, which starts its Firecracker; steps at run time have none.
+    pub keeper: Option<&'a mut Link>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
     /// What the steps before came to: leased ids, files to bind.
@@ -179,7 +179,13 @@ impl Step {
                         .new_pid_ns
                         .then(|| Jailer::pid_file(executable, directory));
                 }
-                let process = hands.keeper.spawn_vmm(launch)?;
+                let keeper = hands.keeper.as_mut().ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::WrongState,
+                        "only a VM's start starts Firecracker",
+                    )
+                })?;
+                let process = keeper.spawn_vmm(launch)?;
                 return Ok(Outcome {
                     process: Some(process),
                     ..Outcome::default()
