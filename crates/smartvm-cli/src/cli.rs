@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use smartvm::spec::{JailMode, MicroVmSpec};
 
-use crate::verb;
+use crate::{output, verb};
 
 /// Run Firecracker microVMs: isolated, crash-safe, without leaks.
 #[derive(Debug, Parser)]
@@ -68,6 +69,35 @@ pub(crate) struct HostArgs {
     /// virtualization
     #[arg(long)]
     pub(crate) assume_kvm: bool,
+}
+
+/// How a VM's Firecracker is confined.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JailArgs {
+    /// Confine Firecracker by its jailer: `auto` does where this is root, and warns where not
+    /// [default: as the spec says, else off]
+    #[arg(long, value_name = "MODE", value_parser = ["required", "auto", "off"])]
+    jail: Option<String>,
+}
+
+impl JailArgs {
+    /// Puts it into the spec.
+    pub(crate) fn apply(&self, spec: &mut MicroVmSpec) {
+        if self.jail.is_none() && spec.jail.is_none() {
+            return;
+        }
+        let jail = spec.jail.get_or_insert_default();
+        jail.mode = match self.jail.as_deref() {
+            Some("required") => Some(JailMode::Required),
+            Some("off") => Some(JailMode::Off),
+            Some(_) => Some(JailMode::Auto),
+            None => jail.mode,
+        };
+        let auto = jail.mode.unwrap_or_default() == JailMode::Auto;
+        if auto && !rustix::process::geteuid().is_root() {
+            output::note("not root: Firecracker runs without a jail (--jail off says so silently)");
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

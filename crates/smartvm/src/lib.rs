@@ -93,6 +93,7 @@ pub mod error;
 pub mod events;
 pub mod firecracker;
 pub mod host;
+pub mod jail;
 pub mod keeper;
 pub mod ledger;
 pub mod name;

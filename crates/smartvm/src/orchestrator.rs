@@ -14,7 +14,7 @@ pub use images::{Sources, base_image_options};
 pub use recover::Recovered;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::firecracker::{Binary, Version};
+use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
 use crate::keeper;
 use crate::ledger::Ledger;
@@ -52,6 +52,11 @@ pub struct SmartVm {
     keeper: PathBuf,
     network: Network,
     binary: OnceLock<Binary>,
+    jailer: OnceLock<PathBuf>,
+}
+
+fn euid_is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 impl SmartVm {
@@ -68,6 +73,7 @@ impl SmartVm {
             keeper,
             network,
             binary: OnceLock::new(),
+            jailer: OnceLock::new(),
         })
     }
 
@@ -80,6 +86,7 @@ impl SmartVm {
             keeper: self.keeper.clone(),
             network: self.network.clone(),
             binary: self.binary.clone(),
+            jailer: self.jailer.clone(),
         }
     }
 
@@ -102,6 +109,20 @@ impl SmartVm {
         Ok(self.binary.get_or_init(|| found))
     }
 
+    /// Where chroots are, for specs that don't say.
+    pub fn chroot_base(&self) -> PathBuf {
+        plan::chroot_base(self.options.data_dir())
+    }
+
+    /// The jailer beside the Firecracker that runs, looked at once.
+    fn jailer(&self, binary: &Binary) -> Result<&Path> {
+        if let Some(jailer) = self.jailer.get() {
+            return Ok(jailer);
+        }
+        let found = jailer::beside(binary)?;
+        Ok(self.jailer.get_or_init(|| found))
+    }
+
     /// Validates a spec and plans its VM, without touching the host. Relative paths are
     /// relative to the current directory.
     pub fn plan(&self, spec: &MicroVmSpec) -> Result<Plan> {
@@ -112,17 +133,23 @@ impl SmartVm {
             true => None,
             false => Some(self.network.preview(&id, &without)?),
         };
-        self.planner()?.plan(&valid, id, wiring.as_ref())
+        self.planner(&valid)?.plan(&valid, id, wiring.as_ref())
     }
 
     /// What plans have in common.
-    fn planner(&self) -> Result<Planner> {
+    fn planner(&self, spec: &MicroVmSpec) -> Result<Planner> {
         let binary = self.binary()?;
+        let jailer = match plan::jailed(spec, euid_is_root()) {
+            true if euid_is_root() => Some(self.jailer(binary)?.to_owned()),
+            _ => None,
+        };
         Ok(Planner {
             runtime_dir: self.runtime.path().to_owned(),
             firecracker: binary.path().to_owned(),
             version: binary.version(),
             options: self.options.runtime_options(),
+            jailer,
+            chroot_base: self.chroot_base(),
             base: std::env::current_dir().map_err(|e| {
                 Error::new(ErrorKind::Host, "finding the current directory").because(e)
             })?,
@@ -140,7 +167,7 @@ impl SmartVm {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         // What the plan refuses is refused before anything is made.
         let id = self.plan(spec)?.id;
-        let planner = self.planner()?;
+        let planner = self.planner(&valid)?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let network = self.network.clone();
@@ -165,6 +192,7 @@ impl SmartVm {
                     firecracker: plan.firecracker_version,
                     paths: plan.paths.clone(),
                     leases,
+                    root: plan.root.is_jail().then(|| plan.root.clone()),
                 })?;
                 Ok(plan)
             })();
@@ -188,6 +216,7 @@ impl SmartVm {
         host::CheckContext {
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
+            chroot_base: self.chroot_base(),
             ..host::CheckContext::default()
         }
     }
@@ -213,7 +242,9 @@ impl SmartVm {
             true => None,
             false => Some(self.network.wiring(state.leases)?),
         };
-        let plan = self.planner()?.plan(&valid, id.clone(), wiring.as_ref())?;
+        let plan = self
+            .planner(&valid)?
+            .plan(&valid, id.clone(), wiring.as_ref())?;
         let (keeper, network) = (self.keeper.clone(), self.network.clone());
         Ok(MicroVm::created(run_dir, keeper, network, plan))
     }
@@ -247,6 +278,9 @@ struct Planner {
     firecracker: PathBuf,
     version: Version,
     options: RuntimeOptions,
+    /// The jailer, where the VM is jailed.
+    jailer: Option<PathBuf>,
+    chroot_base: PathBuf,
     base: PathBuf,
 }
 
@@ -260,6 +294,10 @@ impl Planner {
             options: &self.options,
             base: &self.base,
             network,
+            jail: self.jailer.as_deref().map(|jailer| plan::JailContext {
+                jailer,
+                chroot_base: &self.chroot_base,
+            }),
         };
         plan::plan(spec, &context)
     }

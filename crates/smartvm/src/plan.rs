@@ -10,11 +10,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::client::Request;
 use crate::firecracker::model::{self, Paths};
+use crate::jail::{self, JailStep};
+use crate::keeper::Pump;
 use crate::name::VmId;
 use crate::network::{Wired, Wiring};
 use crate::rundir::file;
 use crate::spec::{Drive, LogLevel, MicroVmSpec, RuntimeOptions, Vsock};
 use crate::step::Step;
+
+mod confined;
+mod root;
+
+pub use confined::{JailContext, chroot_base, jailed};
+pub use root::Root;
 
 /// The CID of a guest whose spec names none. Firecracker's vsock devices know nothing of
 /// each other, so that all may have the same.
@@ -37,6 +45,8 @@ pub struct Context<'a> {
     pub base: &'a Path,
     /// The network, with what is leased for the VM, where it has interfaces without a TAP.
     pub network: Option<&'a Wiring>,
+    /// How VMs are jailed here; `None` where they can't be.
+    pub jail: Option<JailContext<'a>>,
 }
 
 /// What will be done for one VM.
@@ -48,11 +58,13 @@ pub struct Plan {
     pub id: VmId,
     /// Its run dir.
     pub run_dir: PathBuf,
+    /// The directory that Firecracker works in.
+    pub root: Root,
     /// The version of Firecracker that the requests are for.
     pub firecracker_version: Version,
     /// The spec with what it leaves open filled in, and absolute paths.
     pub spec: MicroVmSpec,
-    /// Where Firecracker finds its files, seen from the run dir.
+    /// Where Firecracker finds its files, seen from its root.
     pub paths: Paths,
     /// The effects on the host, in order. They are undone in reverse.
     pub steps: Vec<Step>,
@@ -67,10 +79,20 @@ pub struct Plan {
 pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
     let run_dir = context.runtime_dir.join(context.id.as_str());
     let spec = filled_in(spec, context, &run_dir);
+    let confined = confined::confined(&spec, context)?;
+    let root = match &confined {
+        Some(confined) => Root::jail(jail::root(&confined.directory)),
+        None => Root::run_dir(&run_dir),
+    };
     let mut planner = Planner {
         run_dir: &run_dir,
+        root: &root,
         steps: Vec::new(),
+        pumps: Vec::new(),
     };
+    if let Some(confined) = &confined {
+        planner.steps.extend(confined.steps(context));
+    }
     let wired = match context.network {
         Some(network) => network.connect(&context.id, &spec)?,
         None => Wired::untouched(&spec),
@@ -79,26 +101,35 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
     planner
         .steps
         .extend(wired.steps.into_iter().map(Step::Network));
-    planner.streams(&spec);
-    let kernel = planner.link(file::KERNEL, &spec.boot_source.kernel_image_path);
+    let streams = planner.streams(&spec);
+    let kernel = planner.bring(
+        "the kernel",
+        file::KERNEL,
+        &spec.boot_source.kernel_image_path,
+        false,
+    );
     let initrd = spec
         .boot_source
         .initrd_path
         .as_deref()
-        .map(|path| planner.link(file::INITRD, path));
+        .map(|path| planner.bring("the initramfs", file::INITRD, path, false));
     let drives = planner.drives(&spec, context)?;
     let vsock = match &spec.vsock {
         Some(vsock) => Some(planner.vsock(&vsock.uds_path)?),
         None => None,
     };
     planner.step(Step::ReserveSocket {
-        path: run_dir.join(file::API_SOCKET),
+        path: root.file(file::API_SOCKET),
     });
     planner.step(Step::SpawnVmm {
         executable: context.firecracker.to_owned(),
-        args: arguments(&context.id, &spec)?,
-        directory: run_dir.clone(),
+        args: arguments(&context.id, &spec, &root, &streams)?,
+        directory: root.path().to_owned(),
+        jailer: confined.as_ref().map(|confined| confined.jailer.clone()),
+        cgroup: confined.and_then(|confined| confined.cgroup),
+        pumps: planner.pumps.clone(),
     });
+    let steps = planner.steps;
     let paths = Paths {
         kernel,
         initrd,
@@ -109,11 +140,12 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
     Ok(Plan {
         id: context.id.clone(),
         firecracker_version: context.version,
-        steps: planner.steps,
+        steps,
         requests,
         paths,
         spec,
         run_dir,
+        root,
     })
 }
 
@@ -136,7 +168,11 @@ fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> Micro
         spec.serial.as_mut().map(|serial| &mut serial.path),
         spec.staging_dir.as_mut(),
     ];
-    for path in paths.into_iter().chain(drives).flatten() {
+    let jail = spec
+        .jail
+        .iter_mut()
+        .flat_map(|jail| [jail.chroot_base.as_mut(), jail.net_ns.as_mut()]);
+    for path in paths.into_iter().chain(drives).chain(jail).flatten() {
         *path = context.base.join(&*path);
     }
     spec.vsock.get_or_insert_with(|| {
@@ -150,7 +186,15 @@ fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> Micro
 
 struct Planner<'a> {
     run_dir: &'a Path,
+    root: &'a Root,
     steps: Vec<Step>,
+    pumps: Vec<Pump>,
+}
+
+/// Where Firecracker writes what the user wants in files, seen from its root.
+struct Streams {
+    log: Option<String>,
+    metrics: Option<String>,
 }
 
 impl Planner<'_> {
@@ -158,40 +202,85 @@ impl Planner<'_> {
         self.steps.push(step);
     }
 
-    /// A link in the run dir to a file of the host's; returns its path seen from there.
-    fn link(&mut self, name: &str, target: &Path) -> String {
+    fn link(&mut self, path: PathBuf, target: &Path) {
         self.step(Step::Link {
-            path: self.run_dir.join(name),
+            path,
             target: target.to_owned(),
         });
+    }
+
+    /// A file of the host's in Firecracker's root, by a link or into the jail; returns its
+    /// path seen from there.
+    fn bring(&mut self, what: &str, name: &str, source: &Path, writable: bool) -> String {
+        let target = self.root.file(name);
+        if self.root.is_jail() {
+            self.step(Step::Jail(JailStep::Bring {
+                what: what.to_owned(),
+                source: source.to_owned(),
+                target,
+                writable,
+            }));
+        } else {
+            self.link(target, source);
+        }
         name.to_owned()
     }
 
+    /// A pipe that Firecracker opens.
+    fn pipe(&mut self, name: &str) {
+        let path = self.root.file(name);
+        self.step(match self.root.is_jail() {
+            true => Step::Jail(JailStep::MakePipe { path }),
+            false => Step::MakeFifo { path },
+        });
+    }
+
     /// The console, the log, the metrics.
-    fn streams(&mut self, spec: &MicroVmSpec) {
+    fn streams(&mut self, spec: &MicroVmSpec) -> Streams {
         self.step(Step::MakeFifo {
             path: self.run_dir.join(file::CONSOLE_IN),
         });
-        self.step(Step::MakeFifo {
-            path: self.run_dir.join(file::VMM_LOG_IN),
-        });
-        let theirs = [
-            spec.logger.as_ref().map(|logger| &logger.log_path),
-            spec.metrics.as_ref().map(|metrics| &metrics.metrics_path),
-            spec.serial.as_ref().map(|serial| &serial.path),
-        ];
-        for path in theirs.into_iter().flatten() {
-            self.step(Step::EnsureFile { path: path.clone() });
+        self.pipe(file::VMM_LOG_IN);
+        let logger = spec.logger.as_ref().map(|logger| &logger.log_path);
+        let metrics = spec.metrics.as_ref().map(|metrics| &metrics.metrics_path);
+        // The keeper copies the console there.
+        if let Some(serial) = &spec.serial {
+            self.step(Step::EnsureFile {
+                path: serial.path.clone(),
+            });
+        }
+        Streams {
+            log: logger.map(|path| self.output("log.in", path)),
+            metrics: metrics.map(|path| self.output("metrics.in", path)),
         }
     }
 
-    /// Links or copies of the drives' files; returns their paths seen from the run dir.
+    /// A file of the user's that Firecracker writes to: in a jail by way of the keeper.
+    fn output(&mut self, pipe: &str, file: &Path) -> String {
+        self.step(Step::EnsureFile {
+            path: file.to_owned(),
+        });
+        if !self.root.is_jail() {
+            // Validated: paths that Firecracker is told are UTF-8.
+            return file.to_string_lossy().into_owned();
+        }
+        self.pipe(pipe);
+        self.pumps.push(Pump {
+            pipe: pipe.to_owned(),
+            file: file.to_owned(),
+        });
+        pipe.to_owned()
+    }
+
+    /// Links or copies of the drives' files; returns their paths seen from its root.
     fn drives(&mut self, spec: &MicroVmSpec, context: &Context<'_>) -> Result<Vec<String>> {
         if spec.drives.is_empty() {
             return Ok(Vec::new());
         }
-        self.step(Step::MakeDir {
-            path: self.run_dir.join(file::DRIVES),
+        let path = self.root.file(file::DRIVES);
+        self.step(match self.root.is_jail() {
+            true => Step::Jail(JailStep::MakeDir { path }),
+            false => Step::MakeDir { path },
         });
         let any_staged = spec
             .drives
@@ -217,41 +306,56 @@ impl Planner<'_> {
                     Error::new(ErrorKind::Invalid, message)
                 })?;
             let name = format!("{}/{}", file::DRIVES, drive_name(drive, source));
+            let what = format!("drive {}", drive.drive_id);
             if !drive.staged(context.options) {
-                paths.push(self.link(&name, source));
+                let writable = drive.path_on_host.is_some() && !drive.read_only();
+                paths.push(self.bring(&what, &name, source, writable));
                 continue;
             }
             let target = match &elsewhere {
                 Some(dir) => dir.join(drive_name(drive, source)),
-                None => self.run_dir.join(&name),
+                None => self.root.file(&name),
             };
             self.step(Step::StageDrive {
                 drive_id: drive.drive_id.clone(),
                 source: source.clone(),
                 target: target.clone(),
             });
+            if self.root.is_jail() {
+                self.step(Step::Jail(JailStep::Own {
+                    path: target.clone(),
+                }));
+            }
             if elsewhere.is_some() {
-                self.link(&name, &target);
+                self.bring(&what, &name, &target, !drive.read_only());
             }
             paths.push(name);
         }
         Ok(paths)
     }
 
-    /// Reserves the vsock device's socket; returns its path seen from the run dir, short
-    /// enough for a socket address however long the directory's path is.
+    /// Reserves the vsock device's socket; returns its path seen from Firecracker's root,
+    /// short enough for a socket address however long the directory's path is.
     fn vsock(&mut self, socket: &Path) -> Result<String> {
+        let ours = self.root.file(file::VSOCK);
         self.step(Step::ReserveSocket {
             path: socket.to_owned(),
         });
-        if socket == self.run_dir.join(file::VSOCK) {
+        if self.root.is_jail() {
+            // Firecracker binds its own; where the user looks for it is a link to that.
+            self.step(Step::ReserveSocket { path: ours.clone() });
+            self.link(socket.to_owned(), &ours);
+            return Ok(file::VSOCK.to_owned());
+        }
+        if socket == ours {
             return Ok(file::VSOCK.to_owned());
         }
         let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
             return Err(Error::new(ErrorKind::Invalid, "vsock.udsPath names no file").at(socket));
         };
-        let dir = self.link("vsock", dir);
-        Ok(format!("{dir}/{}", utf8(Path::new(name), "vsock.udsPath")?))
+        let name = utf8(Path::new(name), "vsock.udsPath")?;
+        self.link(self.root.file("vsock"), dir);
+        Ok(format!("vsock/{name}"))
     }
 }
 
@@ -335,15 +439,18 @@ fn image_name(id: &str, source: &Path) -> String {
 }
 
 /// Firecracker's arguments. The log is set up by them, not by a request, so that it holds
-/// what comes before the first request too.
-fn arguments(id: &VmId, spec: &MicroVmSpec) -> Result<Vec<String>> {
-    let mut args: Vec<String> = ["--id", id.as_str(), "--api-sock", file::API_SOCKET]
-        .map(Into::into)
-        .into();
+/// what comes before the first request too. The jailer adds the id by itself.
+fn arguments(id: &VmId, spec: &MicroVmSpec, root: &Root, streams: &Streams) -> Result<Vec<String>> {
+    let mut args: Vec<String> = Vec::new();
     let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
-    match &spec.logger {
-        Some(logger) => {
-            option("--log-path", utf8(&logger.log_path, "logger.logPath")?);
+    if !root.is_jail() {
+        option("--id", id.as_str());
+    }
+    option("--api-sock", file::API_SOCKET);
+    match (&spec.logger, &streams.log) {
+        (Some(logger), Some(path)) => {
+            utf8(&logger.log_path, "logger.logPath")?;
+            option("--log-path", path);
             option("--level", level_name(logger.level.unwrap_or_default()));
             if logger.show_level.unwrap_or(false) {
                 args.push("--show-level".into());
@@ -352,14 +459,14 @@ fn arguments(id: &VmId, spec: &MicroVmSpec) -> Result<Vec<String>> {
                 args.push("--show-log-origin".into());
             }
         }
-        None => {
+        _ => {
             option("--log-path", file::VMM_LOG_IN);
             option("--level", "Warning");
         }
     }
-    if let Some(metrics) = &spec.metrics {
-        args.push("--metrics-path".into());
-        args.push(utf8(&metrics.metrics_path, "metrics.metricsPath")?.to_owned());
+    if let (Some(metrics), Some(path)) = (&spec.metrics, &streams.metrics) {
+        utf8(&metrics.metrics_path, "metrics.metricsPath")?;
+        args.extend(["--metrics-path".to_owned(), path.clone()]);
     }
     Ok(args)
 }

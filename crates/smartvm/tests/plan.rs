@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use smartvm::firecracker::Version;
-use smartvm::plan::{Context, Plan, plan};
+use smartvm::plan::{Context, JailContext, Plan, plan};
 use smartvm::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use smartvm::step::Step;
 
@@ -16,12 +16,12 @@ const TABLE: &str = include_str!("leaves.txt");
 /// The oldest version that has every field of the spec.
 const COMPLETE: Version = Version::new(1, 16, 0);
 
-fn plan_for(
+fn context<'a>(
     spec: &MicroVmSpec,
     version: Version,
-    options: &RuntimeOptions,
-) -> smartvm::Result<Plan> {
-    let context = Context {
+    options: &'a RuntimeOptions,
+) -> smartvm::Result<Context<'a>> {
+    Ok(Context {
         id: spec.id.as_deref().unwrap_or("made-up").parse()?,
         runtime_dir: Path::new("/run/smartvm"),
         firecracker: Path::new("/opt/firecracker"),
@@ -29,12 +29,30 @@ fn plan_for(
         options,
         base: Path::new("/home/me"),
         network: None,
-    };
-    plan(spec, &context)
+        jail: Some(JailContext {
+            jailer: Path::new("/opt/jailer"),
+            chroot_base: Path::new("/var/lib/smartvm/jail"),
+        }),
+    })
+}
+
+fn plan_for(
+    spec: &MicroVmSpec,
+    version: Version,
+    options: &RuntimeOptions,
+) -> smartvm::Result<Plan> {
+    plan(spec, &context(spec, version, options)?)
 }
 
 fn full() -> MicroVmSpec {
     serde_json::from_str(FULL).unwrap()
+}
+
+/// The full spec, without its jail.
+fn free() -> MicroVmSpec {
+    let mut spec = full();
+    spec.jail = None;
+    spec
 }
 
 /// What is done and sent for a spec, without the spec itself.
@@ -80,7 +98,10 @@ fn mutations(spec: &Value, place: &str) -> Vec<Value> {
     let value = other.pointer_mut(place).unwrap();
     *value = match &*value {
         Value::Bool(yes) => json!(!yes),
-        Value::Number(n) => json!(n.as_u64().unwrap() + 1),
+        Value::Number(n) => match n.as_u64() {
+            Some(n) => json!(n + 1),
+            None => json!(n.as_f64().unwrap() + 1.0),
+        },
         Value::String(text) => json!(format!("{text}x")),
         other => json!([other.clone(), "x"]),
     };
@@ -131,8 +152,45 @@ fn the_full_spec_is_done_and_sent_as_reviewed() {
 }
 
 #[test]
+fn the_full_spec_without_its_jail_is_done_and_sent_as_reviewed() {
+    let plan = plan_for(&free(), COMPLETE, &RuntimeOptions::default()).unwrap();
+    insta::assert_snapshot!(plan);
+}
+
+#[test]
+fn the_jails_mode_and_root_rights_decide_whether_a_vm_is_jailed() {
+    let jailed = |mode: Option<&str>, root_rights: bool| {
+        let mut spec: Value = serde_json::from_str(FULL).unwrap();
+        match mode {
+            Some(mode) => spec["jail"]["mode"] = json!(mode),
+            None => drop(spec["jail"].as_object_mut().unwrap().shift_remove("mode")),
+        }
+        let spec: MicroVmSpec = serde_json::from_value(spec).unwrap();
+        let options = RuntimeOptions::default();
+        let mut context = context(&spec, COMPLETE, &options).unwrap();
+        if !root_rights {
+            context.jail = None;
+        }
+        plan(&spec, &context).map(|plan| plan.root.is_jail()).ok()
+    };
+    assert_eq!(jailed(None, true), Some(true));
+    assert_eq!(jailed(None, false), Some(false));
+    assert_eq!(jailed(Some("auto"), true), Some(true));
+    assert_eq!(jailed(Some("auto"), false), Some(false));
+    assert_eq!(jailed(Some("off"), true), Some(false));
+    assert_eq!(jailed(Some("required"), true), Some(true));
+    assert_eq!(jailed(Some("required"), false), None, "refused");
+    assert!(
+        !plan_for(&free(), COMPLETE, &RuntimeOptions::default())
+            .unwrap()
+            .root
+            .is_jail()
+    );
+}
+
+#[test]
 fn the_id_is_the_specs() {
-    let plan = plan_for(&full(), COMPLETE, &RuntimeOptions::default()).unwrap();
+    let plan = plan_for(&free(), COMPLETE, &RuntimeOptions::default()).unwrap();
     assert_eq!(plan.id.as_str(), "web-1");
     assert_eq!(plan.run_dir, Path::new("/run/smartvm/web-1"));
     let Some(Step::SpawnVmm { args, .. }) = plan.steps.last() else {
@@ -165,7 +223,7 @@ fn drives_are_staged_where_the_spec_says() {
         .ephemeral_writable_drives(false)
         .build()
         .runtime_options();
-    let mut spec = full();
+    let mut spec = free();
     // `rootfs` is read-only and says `ephemeral: true`; `data` is writable and says nothing.
     let elsewhere = "/srv/staging/smartvm-web-1";
     assert_eq!(

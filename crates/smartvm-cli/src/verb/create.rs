@@ -4,7 +4,8 @@ use clap::Args;
 use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
-use crate::{cli::HostArgs, output, progress};
+use crate::cli::{HostArgs, JailArgs};
+use crate::{output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -16,6 +17,8 @@ pub(crate) struct CreateArgs {
     network: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
@@ -25,6 +28,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     if args.network {
         super::network::connect(&mut spec, smartvm.network());
     }
+    args.jail.apply(&mut spec);
     smartvm.ensure_binary(&progress::downloads()).await?;
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;

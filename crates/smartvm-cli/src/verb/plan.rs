@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use smartvm::firecracker::{Binary, Version};
+use smartvm::firecracker::{Binary, Version, jailer};
 use smartvm::network::Network;
 use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Error, ErrorKind, Result, plan};
@@ -48,6 +48,13 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         true => None,
         false => Some(Network::new(&runtime_dir, &options)?.preview(&id, &without_tap)?),
     };
+    let chroot_base = plan::chroot_base(options.data_dir());
+    let root_rights = rustix::process::geteuid().is_root();
+    let jailer = match &found {
+        Some(binary) if root_rights && plan::jailed(&valid, true) => Some(jailer::beside(binary)?),
+        Some(_) => None,
+        None => Some("jailer".into()),
+    };
     let context = plan::Context {
         id,
         runtime_dir: &runtime_dir,
@@ -56,6 +63,10 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         options: &options.runtime_options(),
         base: &base,
         network: wiring.as_ref(),
+        jail: jailer.as_deref().map(|jailer| plan::JailContext {
+            jailer,
+            chroot_base: &chroot_base,
+        }),
     };
     let plan = plan::plan(&valid, &context)?;
     if output::json() {

@@ -96,13 +96,14 @@ impl Row {
 }
 
 fn live(id: String, state: VmState) -> Row {
+    let jailed = Some(state.jailed());
     Row {
         id,
         state: state.state.to_string(),
         created_at: state.created_at,
         vcpus: Some(state.spec.machine_config.vcpu_count),
         memory_mib: Some(state.spec.machine_config.mem_size_mib),
-        jailed: Some(false),
+        jailed,
         pid: state.vmm.map(|vmm| vmm.pid),
         note: None,
         labels: state.spec.labels,

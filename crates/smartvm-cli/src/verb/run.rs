@@ -9,7 +9,7 @@ use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::console;
-use crate::cli::HostArgs;
+use crate::cli::{HostArgs, JailArgs};
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
 use crate::{image_spec, output, progress};
@@ -55,6 +55,8 @@ pub(crate) struct RunArgs {
     how: CommandArgs,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
     /// The command and its arguments; without one, the console is attached
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -161,6 +163,7 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
+        self.jail.apply(&mut spec);
         Ok((spec, image))
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::RunDir;
+use smartvm::spec::MicroVmSpec;
 use smartvm::vm::{StartOptions, StopMode, Watch};
 use smartvm::{ErrorKind, SmartVm};
 
@@ -18,6 +19,15 @@ use crate::support::Corner;
 const CORNER: &str = "SMARTVM_TEST_CORNER";
 const DIE_AT: &str = "SMARTVM_TEST_DIE_AT";
 const WITH_KEEPER: &str = "SMARTVM_TEST_WITH_KEEPER";
+const JAILED: &str = "SMARTVM_TEST_JAILED";
+
+/// The largest plan there is, with a jail or without.
+fn spec(corner: &Corner, jailed: bool) -> MicroVmSpec {
+    match jailed {
+        true => corner.large_jailed(),
+        false => corner.large(),
+    }
+}
 
 fn watch(
     at: impl Fn(usize) -> ControlFlow<()> + Send + Sync + 'static,
@@ -31,9 +41,9 @@ fn watch(
 }
 
 /// How many moments the start of the largest plan has, at each of which something may fail.
-async fn moments(smartvm: &SmartVm, corner: &Corner) -> usize {
+async fn moments(smartvm: &SmartVm, corner: &Corner, jailed: bool) -> usize {
     let (watch, seen) = watch(|_| ControlFlow::Continue(()));
-    let mut vm = smartvm.create(&corner.large()).await.unwrap();
+    let mut vm = smartvm.create(&spec(corner, jailed)).await.unwrap();
     vm.start(&StartOptions::default().watch(watch))
         .await
         .unwrap();
@@ -45,17 +55,26 @@ async fn moments(smartvm: &SmartVm, corner: &Corner) -> usize {
 
 #[tokio::test]
 async fn a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
+    fail_at_any_moment(false).await;
+}
+
+#[tokio::test]
+async fn jailed_a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
+    fail_at_any_moment(true).await;
+}
+
+async fn fail_at_any_moment(jailed: bool) {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let before = corner.picture();
-    let moments = moments(&smartvm, &corner).await;
+    let moments = moments(&smartvm, &corner, jailed).await;
     corner.becomes(&before, "after a whole life");
     for moment in 0..moments {
         let (watch, _) = watch(move |now| match now == moment {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         });
-        let mut vm = smartvm.create(&corner.large()).await.unwrap();
+        let mut vm = smartvm.create(&spec(&corner, jailed)).await.unwrap();
         let failure = vm
             .start(&StartOptions::default().watch(watch))
             .await
@@ -76,10 +95,19 @@ async fn a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
 
 #[tokio::test]
 async fn dropping_a_start_at_any_moment_leaves_the_host_as_before() {
+    drop_at_any_moment(false).await;
+}
+
+#[tokio::test]
+async fn jailed_dropping_a_start_at_any_moment_leaves_the_host_as_before() {
+    drop_at_any_moment(true).await;
+}
+
+async fn drop_at_any_moment(jailed: bool) {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let before = corner.picture();
-    let moments = moments(&smartvm, &corner).await;
+    let moments = moments(&smartvm, &corner, jailed).await;
     for moment in (0..moments).step_by(3) {
         let reached = Arc::new(tokio::sync::Notify::new());
         let tell = Arc::clone(&reached);
@@ -89,7 +117,7 @@ async fn dropping_a_start_at_any_moment_leaves_the_host_as_before() {
             }
             ControlFlow::Continue(())
         });
-        let mut vm = smartvm.create(&corner.large()).await.unwrap();
+        let mut vm = smartvm.create(&spec(&corner, jailed)).await.unwrap();
         let options = StartOptions::default().watch(watch);
         tokio::select! {
             biased;
@@ -109,6 +137,7 @@ async fn owner_process() {
     };
     let die_at: usize = die_at.parse().unwrap();
     let with_keeper = std::env::var_os(WITH_KEEPER).is_some();
+    let jailed = std::env::var_os(JAILED).is_some();
     let corner = Corner::at(root.into());
     let run_dir = corner.file("run/large");
     let (watch, _) = watch(move |now| {
@@ -129,7 +158,7 @@ async fn owner_process() {
         ControlFlow::Continue(())
     });
     let smartvm = corner.smartvm();
-    let mut vm = smartvm.create(&corner.large()).await.unwrap();
+    let mut vm = smartvm.create(&spec(&corner, jailed)).await.unwrap();
     vm.start(&StartOptions::default().watch(watch))
         .await
         .unwrap();
@@ -137,15 +166,17 @@ async fn owner_process() {
 }
 
 /// Runs an owner process that is killed at that moment.
-fn die_at(corner: &Corner, moment: usize, with_keeper: bool) {
+fn die_at(corner: &Corner, moment: usize, with_keeper: bool, jailed: bool) {
     let mut owner = Command::new(std::env::current_exe().unwrap());
     owner
         .args(["--exact", "faults::owner_process", "--nocapture"])
         .env(CORNER, corner.path())
         .env(DIE_AT, moment.to_string())
         .stdout(Stdio::null());
-    if with_keeper {
-        owner.env(WITH_KEEPER, "1");
+    for (wanted, variable) in [(with_keeper, WITH_KEEPER), (jailed, JAILED)] {
+        if wanted {
+            owner.env(variable, "1");
+        }
     }
     let status = owner.status().unwrap();
     use std::os::unix::process::ExitStatusExt;
@@ -158,22 +189,40 @@ fn die_at(corner: &Corner, moment: usize, with_keeper: bool) {
 
 #[tokio::test]
 async fn when_the_owner_is_killed_at_any_moment_the_keeper_cleans_up_by_itself() {
+    kill_owner_at_any_moment(false).await;
+}
+
+#[tokio::test]
+async fn jailed_when_the_owner_is_killed_at_any_moment_the_keeper_cleans_up_by_itself() {
+    kill_owner_at_any_moment(true).await;
+}
+
+async fn kill_owner_at_any_moment(jailed: bool) {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let before = corner.picture();
-    for moment in 0..moments(&smartvm, &corner).await {
-        die_at(&corner, moment, false);
+    for moment in 0..moments(&smartvm, &corner, jailed).await {
+        die_at(&corner, moment, false, jailed);
         corner.becomes(&before, &format!("owner killed at moment {moment}"));
     }
 }
 
 #[tokio::test]
 async fn when_owner_and_keeper_are_killed_at_any_moment_gc_finds_and_removes_everything() {
+    kill_both_at_any_moment(false).await;
+}
+
+#[tokio::test]
+async fn jailed_when_owner_and_keeper_are_killed_at_any_moment_gc_finds_and_removes_everything() {
+    kill_both_at_any_moment(true).await;
+}
+
+async fn kill_both_at_any_moment(jailed: bool) {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let before = corner.picture();
-    for moment in 0..moments(&smartvm, &corner).await {
-        die_at(&corner, moment, true);
+    for moment in 0..moments(&smartvm, &corner, jailed).await {
+        die_at(&corner, moment, true, jailed);
         let would = smartvm.gc(true).unwrap();
         assert_eq!(would.len(), 1, "moment {moment}: {would:?}");
         let done = smartvm.gc(false).unwrap();

@@ -11,6 +11,7 @@ mod emulate;
 mod faults;
 mod firewall;
 mod images;
+mod jail;
 mod keeper;
 mod lifecycle;
 mod network;

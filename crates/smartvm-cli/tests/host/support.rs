@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use smartvm::spec::{
-    BootSource, Drive, Logger, MachineConfig, Metrics, MicroVmSpec, SmartVmOptions, Vsock,
+    BootSource, Drive, Jail, JailMode, Logger, MachineConfig, Metrics, MicroVmSpec, SmartVmOptions,
+    Vsock,
 };
 use smartvm::{Parts, SmartVm};
 use smartvm_emulate::tiny_guest::{self, Ending};
@@ -139,6 +140,19 @@ impl Corner {
             .build()
     }
 
+    /// The largest plan, in a jail.
+    pub(crate) fn large_jailed(&self) -> MicroVmSpec {
+        let mut spec = self.large();
+        spec.jail = Some(
+            Jail::builder()
+                .mode(JailMode::Required)
+                .chroot_base(self.file("jail"))
+                .new_pid_ns(true)
+                .build(),
+        );
+        spec
+    }
+
     /// A smartvm command in this corner.
     pub(crate) fn command(&self) -> assert_cmd::Command {
         let mut command = assert_cmd::Command::new(SMARTVM);
@@ -172,9 +186,17 @@ impl Corner {
         };
         let on_purpose = |line: &str| {
             let inside = line.strip_prefix(root).unwrap_or(line);
-            ["/run", "/run/.ended", "/logs/"]
-                .iter()
-                .any(|kept| inside == *kept || inside.starts_with("/run/.ended/"))
+            let base = inside.strip_prefix("/data").unwrap_or(inside);
+            // The bases of jails stay, empty, as the data directory itself does.
+            let bases = [
+                "/jail",
+                "/jail/firecracker",
+                "/jail/.ids",
+                "/jail/.ids/lock",
+            ];
+            ["/run", "/run/.ended", "/data"].contains(&inside)
+                || bases.contains(&base)
+                || inside.starts_with("/run/.ended/")
                 || inside.starts_with("/logs/")
         };
         let files = lines("find", &[root]);
@@ -199,6 +221,16 @@ impl Corner {
                 .filter(of_ours)
                 .map(|line| format!("socket {line}")),
         );
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        picture.extend(
+            mounts
+                .lines()
+                .filter(of_ours)
+                .map(|line| format!("mount {line}")),
+        );
+        if Path::new("/sys/fs/cgroup/smartvm").exists() {
+            picture.push("cgroup of smartvm's".into());
+        }
         picture.sort();
         picture
     }
@@ -225,4 +257,13 @@ fn firecrackers_in(root: &str) -> Vec<String> {
     cwds.filter(|cwd| cwd.starts_with(root))
         .map(|cwd| format!("works in {}", cwd.display()))
         .collect()
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

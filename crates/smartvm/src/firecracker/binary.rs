@@ -71,7 +71,7 @@ impl Binary {
             .at(&path)
             .hint("name the firecracker executable itself, and make it executable"));
         }
-        let version = ask_version(&path)?;
+        let version = ask_version(&path, "Firecracker v")?;
         if version < Version::OLDEST {
             return Err(Error::new(
                 ErrorKind::Host,
@@ -115,8 +115,9 @@ fn newest(cache: &Path, arch: Arch) -> Result<Option<Version>> {
         .max())
 }
 
-/// `--version` prints a line `Firecracker v1.12.1`, and a log line after it.
-fn ask_version(path: &Path) -> Result<Version> {
+/// `--version` prints a line `Firecracker v1.12.1` (the jailer: `Jailer v1.12.1`), and a log
+/// line after it.
+pub(super) fn ask_version(path: &Path, before: &str) -> Result<Version> {
     const MOST_BYTES: u64 = 4096;
     let failed = |what: String| {
         Error::new(
@@ -161,7 +162,7 @@ fn ask_version(path: &Path) -> Result<Version> {
     let text = String::from_utf8_lossy(&text);
     text.lines()
         .next()
-        .and_then(|line| line.strip_prefix("Firecracker v"))
+        .and_then(|line| line.strip_prefix(before))
         .and_then(|version| version.trim().parse().ok())
         .ok_or_else(|| {
             failed(format!(

@@ -3,6 +3,7 @@
 mod binary;
 pub mod client;
 pub mod exit;
+pub mod jailer;
 pub mod model;
 #[cfg(feature = "download")]
 pub mod release;

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CpuVendor, HostFacts, Kvm, files, kernel_image, tap};
+use super::{CpuVendor, HostFacts, Kvm, files, jail, kernel_image, tap};
 use crate::ErrorKind;
-use crate::spec::{Arch, Drive, HugePages, IoEngine, JailMode, Problem, Problems, RuntimeOptions};
+use crate::spec::{
+    Arch, Drive, HugePages, IoEngine, Problem, Problems, RuntimeOptions, SmartVmOptions,
+};
 use crate::validate::ValidSpec;
 
 /// What [`check`] depends on besides the spec and the facts.
@@ -17,6 +19,8 @@ pub struct CheckContext {
     pub runtime: RuntimeOptions,
     /// Where the kernel lists network interfaces: /sys/class/net.
     pub sys_class_net: PathBuf,
+    /// The directory of chroots, where the spec names none.
+    pub chroot_base: PathBuf,
 }
 
 impl Default for CheckContext {
@@ -25,6 +29,7 @@ impl Default for CheckContext {
             assume_kvm: false,
             runtime: RuntimeOptions::default(),
             sys_class_net: "/sys/class/net".into(),
+            chroot_base: crate::plan::chroot_base(SmartVmOptions::default().data_dir()),
         }
     }
 }
@@ -66,7 +71,7 @@ pub fn check(spec: &ValidSpec, facts: &HostFacts, context: &CheckContext) -> Res
     if let Some(dir) = &spec.staging_dir {
         add(files::directory("stagingDir", dir));
     }
-    jail(spec, facts, &mut add);
+    jail::check(spec, facts, context, &mut add);
     problems.into_result()
 }
 
@@ -219,37 +224,5 @@ fn interfaces(
                 Problem::new(field, problem, advice).kind(kind)
             }));
         }
-    }
-}
-
-fn jail(spec: &ValidSpec, facts: &HostFacts, add: &mut impl FnMut(Result<(), Problem>)) {
-    let Some(jail) = &spec.jail else { return };
-    let mut host = |path: &str, problem: &str, allowed: &str| {
-        add(Err(
-            Problem::new(path, problem, allowed).kind(ErrorKind::Host)
-        ));
-    };
-    if jail.mode == Some(JailMode::Required) && facts.euid != 0 {
-        host(
-            "jail.mode",
-            "the jailer needs root rights",
-            "run as root, or `auto`",
-        );
-    }
-    if jail.cgroup.is_some() && facts.cgroup_controllers.is_none() {
-        host(
-            "jail.cgroup",
-            "this host has no cgroup v2",
-            "leave the limits out",
-        );
-    }
-    if let Some(net_ns) = &jail.net_ns
-        && !net_ns.exists()
-    {
-        let problem = format!("{} doesn't exist", net_ns.display());
-        let advice = "the file of a network namespace, such as /run/netns/blue";
-        add(Err(
-            Problem::new("jail.netNs", problem, advice).kind(ErrorKind::NotFound)
-        ));
     }
 }

@@ -158,7 +158,7 @@ impl DirFacts {
 }
 
 /// The topmost directory on the way to `dir` through which others could exchange it.
-fn unsafe_part(dir: &Path, euid: u32) -> Option<PathBuf> {
+pub(crate) fn unsafe_part(dir: &Path, euid: u32) -> Option<PathBuf> {
     let mut ancestors: Vec<&Path> = dir.ancestors().collect();
     ancestors.reverse();
     ancestors

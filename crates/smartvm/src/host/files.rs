@@ -115,6 +115,20 @@ pub(super) fn served_socket(field: &str, path: &Path) -> Result<(), Problem> {
     Err(Problem::new(field, told(path, "isn't a socket"), advice))
 }
 
+/// A block device of this host's.
+pub(super) fn block_device(field: &str, path: &Path) -> Result<(), Problem> {
+    let found = fs::metadata(path).map_err(|error| unreachable_file(field, path, &error))?;
+    if found.file_type().is_block_device() {
+        return Ok(());
+    }
+    let problem = told(path, "isn't a block device");
+    Err(Problem::new(
+        field,
+        problem,
+        "a whole disk such as /dev/nvme0n1",
+    ))
+}
+
 /// Whether this process may write to the file, or make files in the directory.
 fn writable(path: &Path, is_dir: bool) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD, accessat};

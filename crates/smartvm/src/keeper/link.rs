@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{MOST_MESSAGE_BYTES, PROTOCOL, Reply, Request, VERB};
+use super::{Launch, MOST_MESSAGE_BYTES, PROTOCOL, Reply, Request, VERB};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::ProcessId;
 use crate::rundir::RunDir;
@@ -79,12 +79,12 @@ impl Link {
         &self.process
     }
 
-    /// Starts Firecracker as the keeper's child, in the run dir.
-    pub(crate) fn spawn_vmm(&mut self, executable: &Path, args: &[String]) -> Result<ProcessId> {
+    /// Starts Firecracker as the keeper's child.
+    pub(crate) fn spawn_vmm(&mut self, launch: Launch) -> Result<ProcessId> {
+        let executable = launch.executable.clone();
         let max_runtime_s = self.max_runtime_s;
         let request = Request::SpawnVmm {
-            executable: executable.into(),
-            args: args.into(),
+            launch,
             max_runtime_s,
         };
         match self.ask(&request)? {

@@ -21,14 +21,43 @@ pub use link::Link;
 pub use process::run;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::jail::Bind;
 use crate::process::ProcessId;
 
 /// The hidden verb by which the `smartvm` binary becomes a keeper.
 pub const VERB: &str = "keeper";
 /// The version of what owner and keeper say to each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// What one message may have at most, in bytes.
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
+
+/// How a Firecracker is started, by itself or by its jailer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Launch {
+    pub(crate) executable: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Its root: its working directory, and where its pipes are.
+    pub(crate) directory: PathBuf,
+    /// Files bound into its chroot.
+    pub(crate) binds: Vec<Bind>,
+    /// The cgroup that it is put into.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Where its pid is told, if it isn't the process that is started.
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) pumps: Vec<Pump>,
+}
+
+/// A pipe that Firecracker writes to, and the user's file that its content goes to: the
+/// jailed Firecracker itself has no right to that file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pump {
+    /// The pipe's name in Firecracker's root.
+    pub pipe: String,
+    /// The file, appended to.
+    pub file: PathBuf,
+}
 
 /// What an owner asks of a keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,8 +65,7 @@ const MOST_MESSAGE_BYTES: usize = 256 << 10;
 enum Request {
     /// Start Firecracker.
     SpawnVmm {
-        executable: PathBuf,
-        args: Vec<String>,
+        launch: Launch,
         max_runtime_s: Option<u64>,
     },
     /// The VM runs: from now on it doesn't need its owner.

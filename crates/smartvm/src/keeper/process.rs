@@ -236,14 +236,13 @@ impl Keeper {
     fn handle(&mut self, request: Request) -> Option<Noticed> {
         match request {
             Request::SpawnVmm {
-                executable,
-                args,
+                launch,
                 max_runtime_s,
             } => {
                 let spawned = self
                     .logs
                     .copy_console(&self.run_dir)
-                    .and_then(|()| Vmm::spawn(&self.run_dir, &executable, &args));
+                    .and_then(|()| Vmm::spawn(&self.run_dir, &launch, &mut self.logs));
                 let reply = match spawned {
                     Ok(vmm) => {
                         let process = vmm.process().clone();

@@ -1,18 +1,23 @@
 //! Firecracker as the keeper's child.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::fs::OFlags;
+use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::console_copy::ConsoleCopy;
 use super::ring::Ring;
+use super::{Launch, Pump};
+use crate::durable::read_bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Ended;
+use crate::jail;
 use crate::process::{PidFd, ProcessId};
 use crate::rundir::{RunDir, file};
 
@@ -20,10 +25,11 @@ use crate::rundir::{RunDir, file};
 const CONSOLE_BYTES: u64 = 256 << 10;
 /// What is kept of Firecracker's own output, in bytes.
 const VMM_LOG_BYTES: u64 = 64 << 10;
+/// How long a jailer may take until it has started Firecracker and ended.
+const JAILER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running Firecracker, with the ends of its streams.
 pub(super) struct Vmm {
-    child: Child,
     process: ProcessId,
     /// Readable when Firecracker has ended.
     pub(super) pidfd: PidFd,
@@ -36,8 +42,16 @@ pub(super) struct Vmm {
 /// A stream of Firecracker's, and the log that keeps it.
 pub(super) struct Drain {
     pub(super) from: File,
-    into: usize,
+    into: Sink,
     pub(super) open: bool,
+}
+
+/// Where a stream goes.
+enum Sink {
+    /// One of the VM's logs.
+    Log(usize),
+    /// A file of the user's.
+    File(File),
 }
 
 /// The logs of one VM.
@@ -81,59 +95,100 @@ impl Logs {
 }
 
 impl Vmm {
-    /// Starts it in the run dir. Its pipes there were made by steps before.
-    pub(super) fn spawn(run_dir: &RunDir, executable: &Path, args: &[String]) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::io("starting", executable, e);
-        let pipe_at = |name: &str| {
-            let path = run_dir.file(name);
-            // Opened for both, a FIFO neither blocks nor ever ends.
-            let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(|e| Error::io("opening", path, e))
-        };
-        let console_in = pipe_at(file::CONSOLE_IN)?;
-        let log = pipe_at(file::VMM_LOG_IN)?;
+    /// Starts it in its root. Its pipes there were made by steps before.
+    pub(super) fn spawn(run_dir: &RunDir, launch: &Launch, logs: &mut Logs) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::io("starting", &launch.executable, e);
+        let console_in = pipe_at(&run_dir.file(file::CONSOLE_IN))?;
         let (stdout, stdout_writer) = std::io::pipe().map_err(failed)?;
         let (stderr, stderr_writer) = std::io::pipe().map_err(failed)?;
-        let stdin = console_in.try_clone().map_err(failed)?;
-        let mut child = Command::new(executable)
-            .args(args)
-            .env_clear()
-            .current_dir(run_dir.path())
-            .stdin(stdin)
-            .stdout(OwnedFd::from(stdout_writer))
-            .stderr(OwnedFd::from(stderr_writer))
-            .spawn()
-            .map_err(failed)?;
-        let ended_at_once = |child: &mut Child| {
-            let status = child.wait().map_err(failed)?;
-            let message = format!("{} ended at once: {status}", executable.display());
-            Err(Error::new(ErrorKind::Host, message))
-        };
-        let Some(process) = ProcessId::of(child.id())? else {
-            return ended_at_once(&mut child);
-        };
-        let Some(pidfd) = process.open()? else {
-            return ended_at_once(&mut child);
-        };
-        let drain = |from: OwnedFd, into| -> Result<Drain> {
-            rustix::io::ioctl_fionbio(&from, true).map_err(|e| failed(e.into()))?;
-            Ok(Drain {
-                from: from.into(),
-                into,
-                open: true,
-            })
-        };
-        let drains = vec![
-            drain(stdout.into(), CONSOLE)?,
-            drain(stderr.into(), VMM_LOG)?,
-            drain(log.into(), VMM_LOG)?,
+        let mut drains = vec![
+            drain(stdout.into(), Sink::Log(CONSOLE))?,
+            drain(stderr.into(), Sink::Log(VMM_LOG))?,
         ];
+        let log = launch.directory.join(file::VMM_LOG_IN);
+        drains.push(drain(pipe_at(&log)?.into(), Sink::Log(VMM_LOG))?);
+        for Pump { pipe, file } in &launch.pumps {
+            let from = pipe_at(&launch.directory.join(pipe))?;
+            drains.push(drain(from.into(), Sink::File(users_file(file)?))?);
+        }
+        let mut command = Command::new(&launch.executable);
+        command
+            .args(&launch.args)
+            .env_clear()
+            .current_dir(&launch.directory)
+            .stdin(console_in.try_clone().map_err(failed)?)
+            .stdout(OwnedFd::from(stdout_writer))
+            .stderr(OwnedFd::from(stderr_writer));
+        let child = jail::mounts::with_binds(&launch.binds, || command.spawn().map_err(failed))?;
+        // Its ends of the pipes are closed here, so that a stream ends with its writers.
+        drop(command);
+        let mut vmm = Self::adopt(child, launch, drains, console_in, logs)?;
+        if let Some(cgroup) = &launch.cgroup
+            && let Err(e) = jail::enter_cgroup(cgroup, vmm.process.pid)
+        {
+            vmm.kill()?;
+            vmm.finish(logs)?;
+            return Err(e);
+        }
+        Ok(vmm)
+    }
+
+    /// Finds out which process Firecracker is: the child, or the one that its jailer started.
+    fn adopt(
+        mut child: Child,
+        launch: &Launch,
+        mut drains: Vec<Drain>,
+        console_in: File,
+        logs: &mut Logs,
+    ) -> Result<Self> {
+        let started = ProcessId::of(child.id())?;
+        let pidfd = match &started {
+            Some(process) => process.open()?,
+            None => None,
+        };
+        let program = launch.executable.display();
+        let (process, pidfd) = match (started, pidfd, &launch.pid_file) {
+            (Some(process), Some(pidfd), None) => (process, pidfd),
+            (_, _, None) => {
+                let status = child
+                    .wait()
+                    .map_err(|e| Error::io("awaiting", &launch.executable, e));
+                let message = format!("{program} ended at once: {}", status?);
+                return Err(Error::new(ErrorKind::Host, message));
+            }
+            (_, pidfd, Some(pid_file)) => {
+                // What it does after the fork is in its cgroup as well.
+                if let (Some(cgroup), Some(_)) = (&launch.cgroup, &pidfd) {
+                    jail::enter_cgroup(cgroup, child.id())?;
+                }
+                if let Some(pidfd) = pidfd
+                    && !pidfd.wait(JAILER_PATIENCE)?
+                {
+                    pidfd.signal(Signal::KILL)?;
+                }
+                let status = child
+                    .wait()
+                    .map_err(|e| Error::io("awaiting", &launch.executable, e))?;
+                for drain in &mut drains {
+                    drain.pump(logs);
+                }
+                let failed = |what: &str| {
+                    let message = format!("{program} started no Firecracker ({status}): {what}");
+                    Error::new(ErrorKind::Host, message)
+                };
+                if !status.success() {
+                    return Err(failed("its words are in the VM's log"));
+                }
+                let pid = read_bounded(pid_file, 32)?.unwrap_or_default();
+                let pid = String::from_utf8_lossy(&pid);
+                let pid = pid.trim().parse().map_err(|_| failed("it told no pid"))?;
+                let gone = || failed("it ended at once");
+                let process = ProcessId::of(pid)?.ok_or_else(gone)?;
+                let pidfd = process.open()?.ok_or_else(gone)?;
+                (process, pidfd)
+            }
+        };
         Ok(Self {
-            child,
             process,
             pidfd,
             drains,
@@ -152,18 +207,28 @@ impl Vmm {
 
     /// Takes what is left in its streams and how it ended. Blocks until it has.
     pub(super) fn finish(&mut self, logs: &mut Logs) -> Result<Ended> {
-        let status = self
-            .child
-            .wait()
-            .map_err(|e| Error::new(ErrorKind::Io, "waiting for Firecracker").because(e))?;
+        let failed = |e: rustix::io::Errno| {
+            Error::new(ErrorKind::Io, "waiting for Firecracker").because(std::io::Error::from(e))
+        };
+        // Not by `Child`: a jailer's Firecracker is this process's by adoption.
+        let status = loop {
+            let process = WaitId::PidFd(self.pidfd.as_fd());
+            match rustix::process::waitid(process, WaitIdOptions::EXITED) {
+                Err(rustix::io::Errno::INTR) => {}
+                done => break done.map_err(failed)?,
+            }
+        };
         for drain in &mut self.drains {
             drain.pump(logs);
         }
-        Ok(match (status.code(), status.signal()) {
-            (Some(code), _) => Ended::Exited(u8::try_from(code).unwrap_or(u8::MAX)),
-            (None, Some(signal)) => Ended::Killed(u8::try_from(signal).unwrap_or(u8::MAX)),
-            (None, None) => Ended::Unseen,
-        })
+        let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+        Ok(
+            match status.map(|it| (it.exit_status(), it.terminating_signal())) {
+                Some((Some(code), _)) => Ended::Exited(byte(code)),
+                Some((None, Some(signal))) => Ended::Killed(byte(signal)),
+                _ => Ended::Unseen,
+            },
+        )
     }
 }
 
@@ -177,10 +242,47 @@ impl Drain {
                     self.open = false;
                     return;
                 }
-                Ok(length) => logs.write(self.into, &buffer[..length]),
+                Ok(length) => match &mut self.into {
+                    Sink::Log(log) => logs.write(*log, &buffer[..length]),
+                    Sink::File(file) => {
+                        if let Err(e) = file.write_all(&buffer[..length]) {
+                            tracing::warn!("the user's file: {e}");
+                        }
+                    }
+                },
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
         }
     }
+}
+
+/// Opened for both, a FIFO neither blocks nor ever ends.
+fn pipe_at(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::io("opening", path, e))
+}
+
+/// A file or FIFO of the user's; one that takes no more loses what comes.
+fn users_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(|e| Error::io("opening", path, e))
+}
+
+fn drain(from: OwnedFd, into: Sink) -> Result<Drain> {
+    rustix::io::ioctl_fionbio(&from, true).map_err(|e| {
+        Error::new(ErrorKind::Io, "preparing a pipe").because(std::io::Error::from(e))
+    })?;
+    Ok(Drain {
+        from: from.into(),
+        into,
+        open: true,
+    })
 }

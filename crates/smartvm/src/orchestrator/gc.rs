@@ -8,10 +8,12 @@ use serde::Serialize;
 use super::SmartVm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::{Ended as VmmEnded, Reason};
+use crate::jail;
 use crate::name::VmId;
 use crate::process::{ProcessId, boot_id};
 use crate::rundir::{Lock, RunDir, State, VmState};
 use crate::spec::Lifetime;
+use crate::step::Owner;
 use crate::teardown;
 
 /// Whoever holds a VM's lock this long is at work on it.
@@ -73,6 +75,7 @@ impl SmartVm {
                 Err(e) => all.push(failed(id.to_string(), [e])),
             }
         }
+        all.extend(self.collect_chroots(dry_run));
         for path in self.runtime.leftovers()? {
             all.extend(remove_leftover(path, dry_run));
         }
@@ -85,6 +88,23 @@ impl SmartVm {
             Err(e) => all.push(failed("network".to_owned(), [e])),
         }
         Ok(all)
+    }
+
+    /// Chroots whose VM has no run dir any more: the host went down, or somebody removed it.
+    fn collect_chroots(&self, dry_run: bool) -> Vec<Collected> {
+        let base = self.chroot_base();
+        let collect = |(path, owner): (PathBuf, Owner)| {
+            let why = format!("its run dir is gone, its chroot {} stayed", path.display());
+            let id = owner.vm().to_owned();
+            if !dry_run && let Err(e) = jail::remove_orphan(&base, &path, &owner) {
+                return failed(id, [e]);
+            }
+            Collected {
+                id,
+                finding: Finding::GivenBack { why },
+            }
+        };
+        jail::orphans(&base).into_iter().map(collect).collect()
     }
 
     fn collect(&self, id: &VmId, dry_run: bool) -> Result<Option<Finding>> {

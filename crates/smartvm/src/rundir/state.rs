@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::RunDir;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
 use crate::network::Lease;
+use crate::plan::Root;
 use crate::process::ProcessId;
 use crate::spec::{Lifetime, MicroVmSpec};
 
@@ -105,9 +107,23 @@ pub struct VmState {
     /// What its interfaces have of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
+    /// The directory that Firecracker works in; absent: the run dir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
 }
 
 impl VmState {
+    /// The directory that Firecracker works in.
+    pub fn root(&self, run_dir: &RunDir) -> Root {
+        let of_run_dir = || Root::run_dir(run_dir.path());
+        self.root.clone().unwrap_or_else(of_run_dir)
+    }
+
+    /// Whether its Firecracker is jailed.
+    pub fn jailed(&self) -> bool {
+        self.root.as_ref().is_some_and(Root::is_jail)
+    }
+
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         durable::read_state(path, FORMAT)
     }

@@ -26,7 +26,7 @@ pub struct Jail {
     #[builder(default, setter(into, strip_option))]
     pub gid_range: Option<IdRange>,
     /// Directory for chroots, on a file system that allows device nodes and execution.
-    /// Default: `<dataDir>/jails`.
+    /// Default: `<dataDir>/jail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(into, strip_option))]
     pub chroot_base: Option<PathBuf>,

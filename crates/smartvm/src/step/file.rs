@@ -18,10 +18,48 @@ const OWNER_FILE: &str = "smartvm-owner.json";
 /// Who a directory outside the runtime directory belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Owner {
+pub(crate) struct Owner {
     vm: String,
     runtime_dir: PathBuf,
     boot_id: String,
+}
+
+impl Owner {
+    pub(crate) fn new(vm: &str, runtime_dir: &Path) -> Result<Self> {
+        Ok(Self {
+            vm: vm.to_owned(),
+            runtime_dir: runtime_dir.to_owned(),
+            boot_id: boot_id()?.to_owned(),
+        })
+    }
+
+    /// The owner of a directory; `None` if it isn't claimed.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
+        durable::read_state(&dir.join(OWNER_FILE), OWNER_FORMAT)
+    }
+
+    pub(crate) fn vm(&self) -> &str {
+        &self.vm
+    }
+
+    pub(crate) fn runtime_dir(&self) -> &Path {
+        &self.runtime_dir
+    }
+
+    pub(crate) fn is_of(&self, vm: &str, runtime_dir: &Path) -> bool {
+        self.vm == vm && self.runtime_dir == runtime_dir
+    }
+
+    /// Whether the VM still has its run dir, whose ledger knows of what it holds.
+    pub(crate) fn is_live(&self) -> bool {
+        self.runtime_dir.join(&self.vm).symlink_metadata().is_ok()
+    }
+
+    pub(crate) fn refuse(&self, path: &Path) -> Error {
+        let (vm, dir) = (&self.vm, self.runtime_dir.display());
+        let message = format!("{} belongs to VM {vm} of {dir}", path.display());
+        Error::new(ErrorKind::WrongState, message).at(path)
+    }
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<()> {
@@ -35,31 +73,18 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
     ignore_missing(std::fs::remove_dir(path)).map_err(|e| Error::io("removing directory", path, e))
 }
 
-pub(super) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+pub(crate) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     make_dir(path)?;
-    let owner = Owner {
-        vm: vm.to_owned(),
-        runtime_dir: runtime_dir.to_owned(),
-        boot_id: boot_id()?.to_owned(),
-    };
+    let owner = Owner::new(vm, runtime_dir)?;
     durable::write_state(&path.join(OWNER_FILE), OWNER_FORMAT, &owner)
 }
 
 pub(super) fn give_back_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     let file = path.join(OWNER_FILE);
-    if let Some(owner) = durable::read_state::<Owner>(&file, OWNER_FORMAT)?
-        && (owner.vm != vm || owner.runtime_dir != runtime_dir)
+    if let Some(owner) = Owner::read(path)?
+        && !owner.is_of(vm, runtime_dir)
     {
-        return Err(Error::new(
-            ErrorKind::WrongState,
-            format!(
-                "{} belongs to VM {} of {}",
-                path.display(),
-                owner.vm,
-                owner.runtime_dir.display()
-            ),
-        )
-        .at(path));
+        return Err(owner.refuse(path));
     }
     remove(&file)?;
     remove_dir(path)
@@ -69,7 +94,7 @@ pub(super) fn link(path: &Path, target: &Path) -> Result<()> {
     std::os::unix::fs::symlink(target, path).map_err(|e| Error::io("making link", path, e))
 }
 
-pub(super) fn make_fifo(path: &Path) -> Result<()> {
+pub(crate) fn make_fifo(path: &Path) -> Result<()> {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
         .map_err(|e| Error::io("making pipe", path, e))
 }

@@ -11,8 +11,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use file::{Owner, claim_dir, make_fifo};
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::keeper::Link;
+use crate::firecracker::jailer::Jailer;
+use crate::jail::{self, Bind, Ids, JailStep};
+use crate::keeper::{Launch, Link, Pump};
 use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
 
@@ -70,7 +74,9 @@ pub enum Step {
     },
     /// An effect on the host's network.
     Network(NetworkStep),
-    /// Starts Firecracker, as the keeper's child, in the VM's run dir.
+    /// Confines the VM.
+    Jail(JailStep),
+    /// Starts Firecracker, as the keeper's child, in its root: the run dir or the chroot.
     SpawnVmm {
         /// The executable.
         executable: PathBuf,
@@ -78,6 +84,15 @@ pub enum Step {
         args: Vec<String>,
         /// Its working directory, by which an unrecorded process is found again.
         directory: PathBuf,
+        /// The jailer that starts it, where it is jailed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jailer: Option<Jailer>,
+        /// The cgroup that it is put into.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup: Option<PathBuf>,
+        /// Pipes in its root whose content the keeper moves into files of the user's.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pumps: Vec<Pump>,
     },
 }
 
@@ -91,6 +106,12 @@ pub struct Outcome {
     /// What was leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// The user and group that were leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
+    /// The file that is to be bound into the jail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Bind>,
 }
 
 /// What steps need from whoever does them.
@@ -101,6 +122,19 @@ pub struct Hands<'a> {
     pub network: Option<&'a Network>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
+    /// What the steps before came to: leased ids, files to bind.
+    pub before: &'a [Outcome],
+}
+
+impl Hands<'_> {
+    /// The VM's own user and group, once they are leased.
+    pub fn leased_ids(&self) -> Option<Ids> {
+        self.before.iter().find_map(|outcome| outcome.ids)
+    }
+
+    pub(crate) fn ids(&self) -> Result<Ids> {
+        self.leased_ids().ok_or_else(jail::no_ids)
+    }
 }
 
 impl Step {
@@ -130,16 +164,42 @@ impl Step {
                 })?;
                 return step.apply(network);
             }
+            Self::Jail(step) => return step.apply(hands),
             Self::SpawnVmm {
-                executable, args, ..
+                executable,
+                args,
+                directory,
+                jailer,
+                cgroup,
+                pumps,
             } => {
+                let mut launch = Launch {
+                    executable: executable.clone(),
+                    args: args.clone(),
+                    directory: directory.clone(),
+                    binds: hands
+                        .before
+                        .iter()
+                        .filter_map(|it| it.bind.clone())
+                        .collect(),
+                    cgroup: cgroup.clone(),
+                    pid_file: None,
+                    pumps: pumps.clone(),
+                };
+                if let Some(jailer) = jailer {
+                    launch.executable = jailer.executable.clone();
+                    launch.args = jailer.arguments(executable, hands.ids()?, args)?;
+                    launch.pid_file = jailer
+                        .new_pid_ns
+                        .then(|| Jailer::pid_file(executable, directory));
+                }
                 let keeper = hands.keeper.as_mut().ok_or_else(|| {
                     Error::new(
                         ErrorKind::WrongState,
                         "only a VM's start starts Firecracker",
                     )
                 })?;
-                let process = keeper.spawn_vmm(executable, args)?;
+                let process = keeper.spawn_vmm(launch)?;
                 return Ok(Outcome {
                     process: Some(process),
                     ..Outcome::default()
@@ -166,11 +226,18 @@ impl Step {
             Self::SpawnVmm {
                 executable,
                 directory,
+                jailer,
                 ..
             } => {
                 let known = outcome.and_then(|outcome| outcome.process.as_ref());
-                process::end(known, executable, directory)
+                let mut executables = vec![executable.clone()];
+                if let Some(jailer) = jailer {
+                    let name = executable.file_name().unwrap_or_default();
+                    executables.extend([jailer.executable.clone(), directory.join(name)]);
+                }
+                process::end(known, &executables, directory)
             }
+            Self::Jail(step) => step.undo(),
         }
     }
 
@@ -184,6 +251,7 @@ impl Step {
             Self::StageDrive { .. } => "remove the copy",
             Self::ReserveSocket { .. } => "remove the socket",
             Self::Network(step) => step.undo_in_words(),
+            Self::Jail(step) => step.undo_in_words(),
             Self::SpawnVmm { .. } => "kill it and wait until it is dead",
         }
     }
@@ -214,13 +282,33 @@ impl fmt::Display for Step {
             }
             Self::ReserveSocket { path } => write!(out, "reserve socket {}", path.display()),
             Self::Network(step) => step.fmt(out),
+            Self::Jail(step) => step.fmt(out),
             Self::SpawnVmm {
                 executable,
                 args,
                 directory,
+                jailer,
+                cgroup,
+                ..
             } => {
                 let (program, place) = (executable.display(), directory.display());
-                write!(out, "start {program} {} in {place}", args.join(" "))
+                write!(out, "start {program} {} in {place}", args.join(" "))?;
+                if let Some(jailer) = jailer {
+                    write!(out, ", jailed by {}", jailer.executable.display())?;
+                    if let Some(net_ns) = &jailer.net_ns {
+                        write!(out, ", in network namespace {}", net_ns.display())?;
+                    }
+                    if jailer.new_pid_ns {
+                        write!(out, ", in its own process namespace")?;
+                    }
+                    if !jailer.resource_limits.is_empty() {
+                        write!(out, ", with {}", jailer.resource_limits.join(" "))?;
+                    }
+                }
+                match cgroup {
+                    Some(cgroup) => write!(out, ", in cgroup {}", cgroup.display()),
+                    None => Ok(()),
+                }
             }
         }
     }

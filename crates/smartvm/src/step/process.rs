@@ -1,6 +1,7 @@
 //! Ending a VM's Firecracker, also one whose pid was never recorded.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,11 +14,16 @@ use crate::process::ProcessId;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Kills the process and waits until it is dead. Without a record of it, it is looked for:
-/// the process with this executable that works in this directory, which is one VM's alone.
-pub(super) fn end(known: Option<&ProcessId>, executable: &Path, directory: &Path) -> Result<()> {
+/// the process with one of these executables that works in this directory, which is one VM's
+/// alone.
+pub(super) fn end(
+    known: Option<&ProcessId>,
+    executables: &[PathBuf],
+    directory: &Path,
+) -> Result<()> {
     match known {
         Some(process) => kill(process),
-        None => find(executable, directory)?.iter().try_for_each(kill),
+        None => find(executables, directory)?.iter().try_for_each(kill),
     }
 }
 
@@ -39,8 +45,17 @@ fn kill(process: &ProcessId) -> Result<()> {
     .hint("it may wait for a device that doesn't answer; `smartvm gc` tries again"))
 }
 
-/// The processes with this executable whose working directory is this one.
-pub(crate) fn find(executable: &Path, directory: &Path) -> Result<Vec<ProcessId>> {
+/// The processes with one of these executables whose working directory is this one. Files are
+/// compared, not paths: a jailed process has other paths.
+pub(crate) fn find(executables: &[PathBuf], directory: &Path) -> Result<Vec<ProcessId>> {
+    let identity = |path: &Path| path.metadata().ok().map(|it| (it.dev(), it.ino()));
+    let Some(directory) = identity(directory) else {
+        return Ok(Vec::new());
+    };
+    let executables: Vec<_> = executables
+        .iter()
+        .filter_map(|path| identity(path))
+        .collect();
     let mut found = Vec::new();
     let entries = std::fs::read_dir("/proc")
         .map_err(|e| Error::io("looking for processes in", "/proc", e))?;
@@ -50,10 +65,10 @@ pub(crate) fn find(executable: &Path, directory: &Path) -> Result<Vec<ProcessId>
             continue;
         };
         let proc = entry.path();
-        let works_there = std::fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == directory);
+        let works_there = identity(&proc.join("cwd")) == Some(directory);
         // Between fork and exec the executable is still the keeper's.
-        let runs_it = std::fs::read_link(proc.join("exe")).is_ok_and(|exe| exe == executable);
-        if works_there && runs_it {
+        if works_there && identity(&proc.join("exe")).is_some_and(|exe| executables.contains(&exe))
+        {
             found.extend(ProcessId::of(pid)?);
         }
     }

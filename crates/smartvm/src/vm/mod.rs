@@ -39,7 +39,7 @@ use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::keeper::Link;
 use crate::name::VmId;
 use crate::network::Network;
-use crate::plan::Plan;
+use crate::plan::{Plan, Root};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
 
@@ -106,7 +106,14 @@ impl MicroVm {
 
     /// A client of its Firecracker's API.
     pub fn client(&self) -> Client {
-        Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
+        let state = self.run_dir.state().ok();
+        let root = state.map(|state| state.root(&self.run_dir));
+        match root.filter(Root::is_jail) {
+            Some(jail) => Client::new(jail.file(file::API_SOCKET)),
+            None => {
+                Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
+            }
+        }
     }
 
     /// The agent in its guest. Whether there is one shows when it is asked something; the

@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{Operation, RunDir, file};
 use crate::spec::Lifetime;
-use crate::step::{Hands, Step};
+use crate::step::{Hands, Outcome, Step};
 use crate::teardown;
 
 /// How long Firecracker may take from its start to listening.
@@ -258,6 +258,7 @@ fn do_steps(
     };
     let prepared = ledger.entries().len();
     let total = plan.steps.len();
+    let mut before = Vec::with_capacity(total);
     for (number, step) in plan.steps.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
@@ -275,17 +276,20 @@ fn do_steps(
             keeper: Some(&mut *link),
             network: Some(network),
             cancelled: &|| stop.load(Ordering::Relaxed),
+            before: &before,
         };
+        let mut outcome = Outcome::default();
         ledger.run(step, |step| {
             options.tell(&Event::StepBegins {
                 number,
                 total,
                 step,
             })?;
-            let outcome = step.apply(&mut hands)?;
+            outcome = step.apply(&mut hands)?;
             options.tell(&Event::StepApplied { number })?;
-            Ok(outcome)
+            Ok(outcome.clone())
         })?;
+        before.push(outcome);
         options.tell(&Event::StepDone { number })?;
     }
     let vmm = ledger

@@ -106,7 +106,10 @@ async fn apply(run_dir: RunDir, mut client: Client, mut held: Held, change: Chan
             size_bytes,
         } => {
             let index = find_drive(&held.state, &drive_id)?;
-            let path = run_dir.file(&held.state.paths.drives[index]);
+            let path = held
+                .state
+                .root(&run_dir)
+                .file(&held.state.paths.drives[index]);
             let drive = held.state.spec.drives[index].clone();
             blocking(move || grow(&drive, &path, size_bytes)).await?;
             refresh(&held.state, index)?
@@ -272,6 +275,11 @@ async fn swap(
     drive_id: &str,
     new: PathBuf,
 ) -> Result<()> {
+    if held.state.jailed() {
+        let message = format!("drive {drive_id} is in a jail: its file can't be exchanged yet");
+        return Err(Error::new(ErrorKind::WrongState, message)
+            .hint("run the VM without a jail (`mode: off`, --jail off) where you need this"));
+    }
     let index = find_drive(&held.state, drive_id)?;
     let new = std::path::absolute(&new).map_err(|e| Error::io("finding", &new, e))?;
     let drive = &mut held.state.spec.drives[index];
@@ -297,6 +305,7 @@ async fn swap(
                 keeper: None,
                 network: None,
                 cancelled: &|| false,
+                before: &[],
             };
             ledger.run(step, |step| step.apply(&mut hands))
         });

@@ -1,0 +1,121 @@
+//! One VM's directory below the chroot base. The jailer makes the rest of it and leaves it
+//! all behind.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::step::Owner;
+
+/// The chroot in a VM's directory, as the jailer names it.
+pub(super) const ROOT: &str = "root";
+
+pub(super) fn make(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        durable::private_dir(parent)?;
+    }
+    crate::step::claim_dir(path, vm, runtime_dir)?;
+    make_dir(&path.join(ROOT))
+}
+
+/// A directory that everybody may enter: those above it are root's alone, and the jailed
+/// Firecracker sees it only from inside.
+pub(super) fn make_dir(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(path)
+        .map_err(|e| Error::io("making directory", path, e))
+}
+
+/// Removes the VM's directory. Its processes are dead by now, and mounts there were in their
+/// mount namespace only.
+pub(super) fn remove(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+    let Some(owner) = Owner::read(path)? else {
+        // Begun, and not claimed: it is empty, or not ours.
+        return match std::fs::remove_dir(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("removing directory", path, e))
+            }
+            _ => Ok(()),
+        };
+    };
+    if !owner.is_of(vm, runtime_dir) {
+        return Err(owner.refuse(path));
+    }
+    // The owner file goes last: a removal that was interrupted is found again by it.
+    let root = path.join(ROOT);
+    match std::fs::remove_dir_all(&root) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("removing chroot", &root, e));
+        }
+        _ => {}
+    }
+    std::fs::remove_dir_all(path).map_err(|e| Error::io("removing directory", path, e))
+}
+
+/// The directories of VMs that are gone, below this base: left by a host that went down, or
+/// with their run dirs.
+pub(crate) fn orphans(base: &Path) -> Vec<(PathBuf, Owner)> {
+    let dirs = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    dirs(base)
+        .iter()
+        .flat_map(|exec| dirs(exec))
+        .filter_map(|dir| Some((Owner::read(&dir).ok()??, dir)))
+        .filter(|(owner, _)| !owner.is_live())
+        .map(|(owner, dir)| (dir, owner))
+        .collect()
+}
+
+/// Removes the directory of a VM that is gone, and gives its ids back.
+pub(crate) fn remove_orphan(base: &Path, path: &Path, owner: &Owner) -> Result<()> {
+    remove(path, owner.vm(), owner.runtime_dir())?;
+    super::ids::give_back(&super::leases(base), owner.vm(), owner.runtime_dir())
+}
+
+/// Whether chroots can be below `base`: device nodes and execution are allowed there, and
+/// nobody else may exchange them. It may not exist yet.
+pub(crate) fn usable_base(base: &Path) -> Result<(), (String, &'static str)> {
+    let existing = base.ancestors().find(|dir| dir.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    let told = |what: &str| format!("{} {what}", base.display());
+    let mount = rustix::fs::statvfs(existing).map_err(|e| {
+        (
+            told(&format!("can't be looked at: {e}")),
+            "another directory",
+        )
+    })?;
+    for (flag, what) in [
+        (
+            StatVfsMountFlags::NODEV,
+            "is mounted nodev: a jail can't open its /dev/kvm there",
+        ),
+        (
+            StatVfsMountFlags::NOEXEC,
+            "is mounted noexec: a jail can't execute Firecracker there",
+        ),
+        (StatVfsMountFlags::RDONLY, "is mounted read-only"),
+    ] {
+        if mount.f_flag.contains(flag) {
+            return Err((
+                told(what),
+                "a directory on another file system, usually that of the data directory",
+            ));
+        }
+    }
+    match crate::host::unsafe_part(existing, rustix::process::geteuid().as_raw()) {
+        Some(part) => Err((
+            told(&format!(
+                "isn't safe: others may exchange what is in {}",
+                part.display()
+            )),
+            "take the right to write away from others, up to the root directory",
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,222 @@
+//! What confines one VM's Firecracker: a user of its own, a chroot, a cgroup.
+//!
+//! The user's files are never changed: neither owner nor mode, nor by hard links, whose owner
+//! is the file's. They are bound into the chroot in a mount namespace that the keeper makes
+//! for the jailer alone: it goes with its processes, so that nothing is left to unmount.
+
+mod bring;
+mod cgroup;
+mod chroot;
+mod ids;
+pub(crate) mod mounts;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use bring::Bind;
+pub use ids::Ids;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::IdRange;
+use crate::step::{Hands, Outcome};
+
+pub(crate) use cgroup::enter as enter_cgroup;
+pub(crate) use cgroup::settings as cgroup_settings;
+pub(crate) use chroot::{orphans, remove_orphan, usable_base};
+
+/// Ids that no distribution gives out: above those of containers, below the kernel's limit.
+pub const DEFAULT_IDS: (u32, u32) = (1_900_000_000, 1 << 20);
+
+/// One effect on the host that confines a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "jail",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+#[non_exhaustive]
+pub enum JailStep {
+    /// Leases a user and a group id for the VM.
+    LeaseIds {
+        /// The directory of leases.
+        leases: PathBuf,
+        /// User ids to take from.
+        uids: IdRange,
+        /// Group ids to take from, in the same order.
+        gids: IdRange,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that it belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Makes the VM's directory below the chroot base, with an owner file and the chroot.
+    MakeChroot {
+        /// The directory.
+        path: PathBuf,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that it belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Makes a directory in the chroot that the VM's user can read and not change.
+    MakeDir {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Makes a named pipe of the VM's user.
+    MakePipe {
+        /// The pipe.
+        path: PathBuf,
+    },
+    /// Brings a file, a block device or a socket of the user's into the chroot.
+    Bring {
+        /// What it is, for people.
+        what: String,
+        /// The file.
+        source: PathBuf,
+        /// Where the jailed Firecracker finds it.
+        target: PathBuf,
+        /// Whether it may write to it.
+        writable: bool,
+    },
+    /// Gives a copy that was made for this VM to its user.
+    Own {
+        /// The copy.
+        path: PathBuf,
+    },
+    /// Makes a cgroup with limits.
+    MakeCgroup {
+        /// The cgroup.
+        path: PathBuf,
+        /// What is written into its files.
+        settings: Vec<(String, String)>,
+    },
+}
+
+impl JailStep {
+    pub(crate) fn apply(&self, hands: &mut Hands<'_>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        match self {
+            Self::LeaseIds {
+                leases,
+                uids,
+                gids,
+                vm,
+                runtime_dir,
+            } => outcome.ids = Some(ids::lease(leases, *uids, *gids, vm, runtime_dir)?),
+            Self::MakeChroot {
+                path,
+                vm,
+                runtime_dir,
+            } => chroot::make(path, vm, runtime_dir)?,
+            Self::MakeDir { path } => chroot::make_dir(path)?,
+            Self::MakePipe { path } => {
+                crate::step::make_fifo(path)?;
+                own(path, hands.ids()?)?;
+            }
+            Self::Bring {
+                what,
+                source,
+                target,
+                writable,
+            } => {
+                let ids = hands.ids()?;
+                outcome.bind = bring::bring(what, source, target, *writable, ids, hands.cancelled)?;
+            }
+            Self::Own { path } => own(path, hands.ids()?)?,
+            Self::MakeCgroup { path, settings } => cgroup::make(path, settings)?,
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn undo(&self) -> Result<()> {
+        match self {
+            Self::LeaseIds {
+                leases,
+                vm,
+                runtime_dir,
+                ..
+            } => ids::give_back(leases, vm, runtime_dir),
+            Self::MakeChroot {
+                path,
+                vm,
+                runtime_dir,
+            } => chroot::remove(path, vm, runtime_dir),
+            Self::MakeDir { .. }
+            | Self::MakePipe { .. }
+            | Self::Bring { .. }
+            | Self::Own { .. } => Ok(()),
+            Self::MakeCgroup { path, .. } => cgroup::remove(path),
+        }
+    }
+
+    pub(crate) fn undo_in_words(&self) -> &'static str {
+        match self {
+            Self::LeaseIds { .. } => "give the ids back",
+            Self::MakeChroot { .. } => "remove it with all that is in it",
+            Self::MakeCgroup { .. } => "remove the cgroup",
+            Self::Own { .. } => "nothing: the copy is removed",
+            _ => "nothing: it goes with the chroot",
+        }
+    }
+}
+
+impl fmt::Display for JailStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseIds { uids, gids, .. } => {
+                let last = |range: &IdRange| range.first + (range.count - 1);
+                write!(out, "lease a user id of {} to {}", uids.first, last(uids))?;
+                if uids != gids {
+                    write!(out, ", a group id of {} to {}", gids.first, last(gids))?;
+                }
+                Ok(())
+            }
+            Self::MakeChroot { path, .. } => write!(out, "make chroot {}", path.display()),
+            Self::MakeDir { path } => write!(out, "make directory {}", path.display()),
+            Self::MakePipe { path } => write!(out, "make pipe {}", path.display()),
+            Self::Bring {
+                what,
+                source,
+                target,
+                writable,
+            } => {
+                let how = if *writable { "" } else { ", to be read only" };
+                let (source, target) = (source.display(), target.display());
+                write!(out, "bring {what} from {source} to {target}{how}")
+            }
+            Self::Own { path } => write!(out, "give {} to the VM's user", path.display()),
+            Self::MakeCgroup { path, settings } => {
+                write!(out, "make cgroup {} with", path.display())?;
+                settings
+                    .iter()
+                    .try_for_each(|(file, value)| write!(out, " {file}={value:?}"))
+            }
+        }
+    }
+}
+
+/// The directory of leases of ids, for all VMs below this chroot base.
+pub(crate) fn leases(base: &Path) -> PathBuf {
+    base.join(".ids")
+}
+
+/// The chroot in a VM's directory.
+pub(crate) fn root(directory: &Path) -> PathBuf {
+    directory.join(chroot::ROOT)
+}
+
+/// Gives a file of ours to the VM's user.
+pub(crate) fn own(path: &Path, ids: Ids) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(ids.uid), Some(ids.gid))
+        .map_err(|e| Error::io("giving to the VM's user", path, e))
+}
+
+pub(crate) fn no_ids() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "a step for a jail comes before the lease of its user",
+    )
+}
