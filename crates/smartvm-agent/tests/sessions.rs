@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use smartvm_agent::protocol::{
-    Accepted, AddEntropy, Decoder, ErrorCode, Exec, Frame, Greeting, Kind, Operation, Refusal, Request,
-    STDIN_WINDOW, encode,
+    Accepted, AddEntropy, Decoder, ErrorCode, Exec, Frame, Greeting, Kind, Operation, Refusal,
+    Request, STDIN_WINDOW, encode,
 };
 use smartvm_agent::service::{Guest, serve, serve_refusal};
 

@@ -94,6 +94,8 @@ pub(crate) enum Verb {
     Exec(verb::exec::ExecArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
+    /// Make, restore and look at snapshots
+    Snapshot(verb::snapshot::SnapshotArgs),
     /// Check a spec
     Validate(verb::validate::ValidateArgs),
     /// Show what would be done for a spec

@@ -112,28 +112,19 @@ impl SmartVm {
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         blocking(move || {
             host::check(&valid, &HostFacts::gather(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&plan.id)?;
-            let lifetime = plan.spec.lifetime.unwrap_or_default();
-            let made = ProcessId::myself().and_then(|owner| {
-                run_dir.write_state(&VmState {
-                    state: State::Created,
-                    created_at: teardown::now(),
-                    spec: plan.spec.clone(),
-                    lifetime,
-                    owner,
-                    keeper: None,
-                    vmm: None,
-                    firecracker: plan.firecracker_version,
-                    paths: plan.paths.clone(),
-                })
-            });
-            drop(lock);
-            match made {
-                Ok(()) => Ok(MicroVm::created(run_dir, keeper, plan)),
-                Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
-            }
+            make_run_dir(&runtime, keeper, plan)
         })
         .await
+    }
+
+    /// Makes the run dir of a VM whose plan was checked.
+    pub(crate) async fn create_planned(&self, plan: Plan) -> Result<MicroVm> {
+        let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
+        blocking(move || make_run_dir(&runtime, keeper, plan)).await
+    }
+
+    pub(crate) fn assume_kvm(&self) -> bool {
+        self.parts.assume_kvm
     }
 
     /// Checks a valid spec against this host: files, TAP devices, KVM, space.
@@ -162,13 +153,19 @@ impl SmartVm {
     }
 
     /// A handle of a VM that was only created, ready to be started by this process.
-    pub fn get_created(&self, id: &VmId) -> Result<MicroVm> {
+    pub async fn get_created(&self, id: &VmId) -> Result<MicroVm> {
         let run_dir = self.runtime.get(id)?;
         let state = run_dir.state()?;
         state
             .state
             .require(&[State::Created], "starting", id.as_str())?;
-        let plan = self.plan(&state.spec)?;
+        let plan = match &state.origin {
+            None => self.plan(&state.spec)?,
+            Some(origin) => {
+                self.plan_restore(&origin.params, &origin.options, Some(id))
+                    .await?
+            }
+        };
         Ok(MicroVm::created(run_dir, self.keeper.clone(), plan))
     }
 
@@ -192,5 +189,31 @@ impl SmartVm {
             .filter(|id| !live.contains(id))
             .filter_map(|id| records.get(&id).ok())
             .collect())
+    }
+}
+
+fn make_run_dir(runtime: &RuntimeDir, keeper: PathBuf, plan: Plan) -> Result<MicroVm> {
+    let (run_dir, lock) = runtime.create(&plan.id)?;
+    let lifetime = plan.spec.lifetime.unwrap_or_default();
+    let made = ProcessId::myself().and_then(|owner| {
+        run_dir.write_state(&VmState {
+            state: State::Created,
+            created_at: teardown::now(),
+            spec: plan.spec.clone(),
+            lifetime,
+            owner,
+            keeper: None,
+            vmm: None,
+            firecracker: plan.firecracker_version,
+            paths: plan.paths.clone(),
+            agent: plan.launch.agent(),
+            origin: plan.launch.origin(),
+            base: plan.launch.base(),
+        })
+    });
+    drop(lock);
+    match made {
+        Ok(()) => Ok(MicroVm::created(run_dir, keeper, plan)),
+        Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
     }
 }

@@ -142,7 +142,7 @@ impl AddEntropy {
     /// The bytes; None where this isn't hexadecimal, or none or too many.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         let hex = self.hex.as_bytes();
-        if hex.is_empty() || hex.len() % 2 != 0 || hex.len() / 2 > super::MOST_ENTROPY {
+        if hex.is_empty() || !hex.len().is_multiple_of(2) || hex.len() / 2 > super::MOST_ENTROPY {
             return None;
         }
         let digit = |byte: u8| char::from(byte).to_digit(16);

@@ -16,6 +16,7 @@ pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod validate;
@@ -72,6 +73,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => finish(logs::run(&vms(false)?, &args)),
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
+        Verb::Snapshot(args) => finish(snapshot::run(&vms(args.assume_kvm())?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),

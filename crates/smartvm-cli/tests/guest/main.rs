@@ -6,4 +6,5 @@
 
 mod commands;
 mod ends;
+mod snapshots;
 mod support;

@@ -8,4 +8,5 @@ mod bad_input;
 mod command_line;
 mod faults;
 mod lifecycle;
+mod snapshots;
 mod support;

@@ -160,9 +160,13 @@ impl Connection {
             );
             return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
         }
-        self.ask(Operation::AddEntropy(AddEntropy::new(bytes)), DOING, deadline)
-            .await
-            .map(drop)
+        self.ask(
+            Operation::AddEntropy(AddEntropy::new(bytes)),
+            DOING,
+            deadline,
+        )
+        .await
+        .map(drop)
     }
 
     /// As [`super::Agent::shutdown`].

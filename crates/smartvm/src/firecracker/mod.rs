@@ -4,6 +4,7 @@ mod binary;
 pub mod client;
 pub mod exit;
 pub mod payload;
+pub mod snapshot;
 mod version;
 
 pub use binary::Binary;

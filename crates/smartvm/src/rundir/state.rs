@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::payload::Paths;
 use crate::process::ProcessId;
-use crate::spec::{Lifetime, MicroVmSpec};
+use crate::snapshot::{Parent, RestoreOptions};
+use crate::spec::{Lifetime, MicroVmSpec, SnapshotLoadParams};
 
 /// The format of the state file that this version writes.
 const FORMAT: u32 = 1;
@@ -67,6 +68,18 @@ impl State {
     }
 }
 
+/// What a VM was restored from, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The snapshot's id; empty for one without a manifest.
+    pub id: String,
+    /// Its files.
+    pub params: SnapshotLoadParams,
+    /// How it was asked for.
+    pub options: RestoreOptions,
+}
+
 /// What is known of a live VM, as its state file has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +103,15 @@ pub struct VmState {
     pub firecracker: Version,
     /// Where Firecracker finds its files.
     pub paths: Paths,
+    /// The newest version of the agent's protocol that the guest's agent spoke, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<u32>,
+    /// The snapshot that it was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Restored>,
+    /// The snapshot that the next diff builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Parent>,
 }
 
 impl VmState {

@@ -2,27 +2,14 @@
 
 use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode};
-use serde::{Deserialize, Serialize};
 
-use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::boot_id;
 use crate::storage;
 
-const OWNER_FORMAT: u32 = 1;
-const OWNER_FILE: &str = "smartvm-owner.json";
-
-/// Who a directory outside the runtime directory belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Owner {
-    vm: String,
-    runtime_dir: PathBuf,
-    boot_id: String,
-}
+use super::owner::{self, Owner};
 
 pub(super) fn make_dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
@@ -36,18 +23,11 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
 }
 
 pub(super) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    make_dir(path)?;
-    let owner = Owner {
-        vm: vm.to_owned(),
-        runtime_dir: runtime_dir.to_owned(),
-        boot_id: boot_id()?.to_owned(),
-    };
-    durable::write_state(&path.join(OWNER_FILE), OWNER_FORMAT, &owner)
+    owner::claim(path, &Owner::of(vm, runtime_dir)?)
 }
 
 pub(super) fn give_back_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    let file = path.join(OWNER_FILE);
-    if let Some(owner) = durable::read_state::<Owner>(&file, OWNER_FORMAT)?
+    if let Some(owner) = owner::read(path)?
         && (owner.vm != vm || owner.runtime_dir != runtime_dir)
     {
         return Err(Error::new(
@@ -61,7 +41,7 @@ pub(super) fn give_back_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result
         )
         .at(path));
     }
-    remove(&file)?;
+    owner::remove(path)?;
     remove_dir(path)
 }
 

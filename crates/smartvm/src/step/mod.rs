@@ -4,6 +4,7 @@
 //! idempotent, and harmless for a step that was begun but never took effect.
 
 mod file;
+pub(crate) mod owner;
 pub(crate) mod process;
 
 use std::fmt;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::keeper::Link;
 use crate::process::ProcessId;
+use crate::snapshot::{Place, claim, merge, usage};
+use owner::Owner;
 
 /// One effect on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,39 @@ pub enum Step {
         /// The image as the user gave it.
         source: PathBuf,
         /// The copy.
+        target: PathBuf,
+    },
+    /// Claims the place of a snapshot that is to be made. Firecracker then writes there.
+    ClaimSnapshot {
+        /// Its state file.
+        state: PathBuf,
+        /// Its memory file.
+        memory: PathBuf,
+        /// Whether the state file's directory has to be made.
+        makes_parent: bool,
+        /// Whether the VM runs on afterwards.
+        resume: bool,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that the VM belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Writes down that a VM needs a snapshot, which can't be removed from then on.
+    UseSnapshot {
+        /// The snapshot's directory.
+        dir: PathBuf,
+        /// The snapshot's id.
+        id: String,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that the VM belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Merges the memory of a diff with that of its parents; once for all who restore it.
+    MergeMemory {
+        /// The full memory, then each diff.
+        layers: Vec<PathBuf>,
+        /// The whole memory.
         target: PathBuf,
     },
     /// Reserves the path of a socket that Firecracker will bind and leave behind.
@@ -115,6 +151,16 @@ impl Step {
             } => {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
+            Self::ClaimSnapshot { .. } => return self.claim_snapshot(),
+            Self::UseSnapshot {
+                dir,
+                id,
+                vm,
+                runtime_dir,
+            } => usage::begin(dir, id, vm, runtime_dir)?,
+            Self::MergeMemory { layers, target } => {
+                merge::merge(layers, target, hands.cancelled)?;
+            }
             Self::ReserveSocket { path } => file::reserve_socket(path)?,
             Self::SpawnVmm {
                 executable, args, ..
@@ -124,6 +170,23 @@ impl Step {
                     process: Some(process),
                 });
             }
+        }
+        Ok(Outcome::default())
+    }
+
+    /// Does a [`Step::ClaimSnapshot`], for which no hands are needed.
+    pub(crate) fn claim_snapshot(&self) -> Result<Outcome> {
+        if let Self::ClaimSnapshot {
+            state,
+            memory,
+            makes_parent,
+            vm,
+            runtime_dir,
+            ..
+        } = self
+        {
+            let place = Place::new(state, memory)?;
+            claim::claim(&place, *makes_parent, &Owner::of(vm, runtime_dir)?)?;
         }
         Ok(Outcome::default())
     }
@@ -140,6 +203,24 @@ impl Step {
             Self::Link { path, .. } | Self::MakeFifo { path } => file::remove(path),
             Self::StageDrive { target, .. } => file::remove(target),
             Self::EnsureFile { .. } => Ok(()),
+            Self::ClaimSnapshot {
+                state,
+                memory,
+                makes_parent,
+                vm,
+                runtime_dir,
+                ..
+            } => {
+                let place = Place::new(state, memory)?;
+                claim::give_back(&place, *makes_parent, &Owner::of(vm, runtime_dir)?)
+            }
+            Self::UseSnapshot {
+                dir,
+                vm,
+                runtime_dir,
+                ..
+            } => usage::end(dir, vm, runtime_dir),
+            Self::MergeMemory { target, .. } => merge::give_back(target),
             Self::ReserveSocket { path } => file::remove_socket(path),
             Self::SpawnVmm {
                 executable,
@@ -160,6 +241,9 @@ impl Step {
             Self::MakeFifo { .. } => "remove the pipe",
             Self::EnsureFile { .. } => "nothing: the file is yours",
             Self::StageDrive { .. } => "remove the copy",
+            Self::ClaimSnapshot { .. } => "remove it, unless it is whole",
+            Self::UseSnapshot { .. } => "write down that it needs it no more",
+            Self::MergeMemory { .. } => "nothing: the memory stays with its snapshot",
             Self::ReserveSocket { .. } => "remove the socket",
             Self::SpawnVmm { .. } => "kill it and wait until it is dead",
         }
@@ -186,6 +270,20 @@ impl fmt::Display for Step {
                     out,
                     "copy drive {drive_id} from {} to {}",
                     source.display(),
+                    target.display()
+                )
+            }
+            Self::ClaimSnapshot { state, .. } => {
+                write!(out, "claim the place of snapshot {}", state.display())
+            }
+            Self::UseSnapshot { dir, vm, .. } => {
+                write!(out, "write down in {} that VM {vm} needs it", dir.display())
+            }
+            Self::MergeMemory { layers, target } => {
+                write!(
+                    out,
+                    "merge {} layers of memory to {}",
+                    layers.len(),
                     target.display()
                 )
             }

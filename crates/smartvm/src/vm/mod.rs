@@ -12,6 +12,7 @@
 
 mod start;
 mod stop;
+mod wake;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use serde_json::json;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use start::CancelOnDrop;
 pub use start::{Event, StartOptions, Watch};
 pub use stop::{StopMode, stop_all};
 
@@ -35,7 +37,7 @@ use crate::process::ProcessId;
 use crate::rundir::{Ended, RunDir, State, VmState, file};
 
 /// How long an operation waits for another one on the same VM.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A handle of one microVM.
 #[derive(Debug)]
@@ -69,6 +71,10 @@ impl MicroVm {
     /// Its id.
     pub fn id(&self) -> &VmId {
         self.run_dir.id()
+    }
+
+    pub(crate) fn keeper_executable(&self) -> &std::path::Path {
+        &self.keeper_executable
     }
 
     /// Its directory.
@@ -143,6 +149,9 @@ impl MicroVm {
             .require(&[from, to], doing, self.id().as_str())?;
         let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
         self.client().send(&request).await?;
+        if to == State::Running && state.agent.is_some() {
+            self.wake_guest().await?;
+        }
         state.state = to;
         self.run_dir.write_state(&state)
     }
@@ -194,7 +203,7 @@ impl MicroVm {
     }
 
     /// The lock, waited for on a thread of its own.
-    async fn lock(&self, patience: Duration) -> Result<crate::rundir::Lock> {
+    pub(crate) async fn lock(&self, patience: Duration) -> Result<crate::rundir::Lock> {
         let run_dir = self.run_dir.clone();
         blocking(move || run_dir.lock(patience)).await
     }

@@ -14,7 +14,7 @@ use crate::firecracker::client::{Method, Request};
 use crate::firecracker::exit::Reason;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
-use crate::plan::Plan;
+use crate::plan::{Launch, Plan};
 use crate::process::ProcessId;
 use crate::rundir::{RunDir, State, file};
 use crate::spec::Lifetime;
@@ -102,7 +102,7 @@ fn cancelled() -> Error {
 }
 
 /// Set when the future that waits for the steps is dropped: they end at the next moment.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -201,21 +201,36 @@ impl MicroVm {
             options.tell(&Event::Configuring {
                 path: request.path(),
             })?;
-            client.send(request).await?;
+            match plan.launch {
+                Launch::Boot => client.send(request).await?,
+                // Loading takes as long as the memory is large.
+                Launch::Load { .. } => {
+                    client.send_within(request, BOOT_PATIENCE).await?;
+                }
+            }
         }
-        let start = Request::new(
-            Method::Put,
-            "/actions",
-            &json!({ "action_type": "InstanceStart" }),
-        )?;
-        options.tell(&Event::Configuring { path: start.path() })?;
-        client.send_within(&start, BOOT_PATIENCE).await?;
+        let begun = match &plan.launch {
+            Launch::Boot => {
+                let body = json!({ "action_type": "InstanceStart" });
+                let start = Request::new(Method::Put, "/actions", &body)?;
+                options.tell(&Event::Configuring { path: start.path() })?;
+                client.send_within(&start, BOOT_PATIENCE).await?;
+                State::Running
+            }
+            Launch::Load { resume: false, .. } => State::Paused,
+            Launch::Load { agent, .. } => {
+                if agent.is_some() {
+                    self.wake_guest().await?;
+                }
+                State::Running
+            }
+        };
         let lock = self.lock(LOCK_PATIENCE).await?;
         let mut state = self.state()?;
         state
             .state
             .require(&[State::Starting], "starting", self.id().as_str())?;
-        state.state = State::Running;
+        state.state = begun;
         self.run_dir.write_state(&state)?;
         drop(lock);
         options.tell(&Event::Started)
