@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool> {
     let firecracker = setup.firecracker.as_ref().map_err(Failure::clone)?;
     say("measuring");
     let status = build::cargo()
-        .args(["bench", "-p", "smartvm-cli", "--bench", "raw_loop", "--"])
+        .args(["bench", "-p", "smartvm-cli", "--bench", "ratios", "--"])
         .args(arguments)
         .env("SMARTVM_TEST_FIRECRACKER", &firecracker.firecracker)
         .env("SMARTVM_TEST_JAILER", &firecracker.jailer)

@@ -88,6 +88,8 @@ pub(crate) enum Verb {
     Inspect(verb::Ids),
     /// What a VM's guest printed
     Logs(verb::logs::LogsArgs),
+    /// What happens to VMs, as it happens
+    Events(verb::events::EventsArgs),
     /// Attach to a VM's console (Ctrl-] detaches)
     Console(verb::Id),
     /// Run a command in a VM

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod durable;
 pub mod error;
+pub mod events;
 pub mod firecracker;
 pub mod host;
 pub mod keeper;

@@ -1,11 +1,13 @@
 //! Many VMs of one user: making them, finding them, giving back what dead ones left.
 
 mod gc;
+mod recover;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use gc::{Collected, Finding};
+pub use recover::Recovered;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
@@ -54,6 +56,17 @@ impl SmartVm {
             keeper,
             binary: OnceLock::new(),
         })
+    }
+
+    /// Another value for the same VMs, to be looked at on another thread.
+    fn looking(&self) -> Self {
+        Self {
+            options: self.options.clone(),
+            parts: self.parts.clone(),
+            runtime: self.runtime.clone(),
+            keeper: self.keeper.clone(),
+            binary: self.binary.clone(),
+        }
     }
 
     /// The options.

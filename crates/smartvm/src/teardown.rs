@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::firecracker::exit::{self, Reason};
 use crate::keeper::ring;
 use crate::ledger::Ledger;
-use crate::rundir::{Ended, Lock, RunDir, State, file};
+use crate::rundir::{Ended, Lock, RunDir, State, file, timeline};
 
 const STOP_FORMAT: u32 = 1;
 
@@ -62,20 +62,23 @@ pub fn tear_down(
         let tail = ring::tail(&run_dir.file(name), most).unwrap_or_default();
         String::from_utf8_lossy(&tail).into_owned()
     };
+    let ended_at = now();
+    let came_to = if failed {
+        State::Failed
+    } else {
+        State::Stopped
+    };
     let ended = Ended {
         id: run_dir.id().clone(),
-        state: if failed {
-            State::Failed
-        } else {
-            State::Stopped
-        },
+        state: came_to,
         reason,
         vmm,
         created_at: state
             .as_ref()
             .map(|s| s.created_at.clone())
             .unwrap_or_default(),
-        ended_at: now(),
+        timeline: timeline::for_record(&run_dir.file(file::TIMELINE), came_to, &ended_at),
+        ended_at,
         labels: state
             .as_ref()
             .map(|s| s.spec.labels.clone())

@@ -5,6 +5,7 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod gc;
 pub(crate) mod image;
@@ -71,6 +72,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Ps(args) => ps::run(&vms(false)?, &args),
         Verb::Inspect(ids) => inspect::run(&vms(false)?, &ids),
         Verb::Logs(args) => finish(logs::run(&vms(false)?, &args)),
+        Verb::Events(args) => finish(events::run(&vms(false)?, &args)),
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
         Verb::Snapshot(args) => finish(snapshot::run(&vms(args.assume_kvm())?, &args)),

@@ -15,9 +15,9 @@ use smartvm_emulate::tiny_guest::LINE;
 use crate::support::Corner;
 
 /// How long anything here may take that takes milliseconds on a quiet machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -8,5 +8,7 @@ mod bad_input;
 mod command_line;
 mod faults;
 mod lifecycle;
+mod recovery;
 mod snapshots;
+mod states;
 mod support;

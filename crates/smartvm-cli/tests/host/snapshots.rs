@@ -103,6 +103,15 @@ async fn a_snapshot_goes_on_under_another_id_in_another_runtime_directory() {
         std::fs::remove_file(corner.file(file)).unwrap();
     }
 
+    use std::os::unix::fs::MetadataExt;
+    for file in [
+        "a/machine.state",
+        "logs/machine.memory",
+        "a/machine.state.d/manifest.json",
+    ] {
+        let mode = corner.file(file).metadata().unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
     let mut options = corner.options();
     options.runtime_dir = Some(corner.file("elsewhere"));
     let other = corner.smartvm_with(options);

@@ -74,6 +74,8 @@ pub enum Reason {
     KilledFromOutside,
     /// Firecracker itself failed.
     VmmError,
+    /// The host was started anew.
+    HostRebooted,
     /// Its keeper was gone, so nobody saw it end.
     Unknown,
 }
@@ -87,6 +89,7 @@ impl Reason {
                 | Self::StartFailed(_)
                 | Self::KilledFromOutside
                 | Self::VmmError
+                | Self::HostRebooted
                 | Self::Unknown
         )
     }
@@ -104,6 +107,7 @@ impl fmt::Display for Reason {
             Self::StartFailed(why) => write!(out, "it could not be started: {why}"),
             Self::KilledFromOutside => out.write_str("Firecracker was killed from outside"),
             Self::VmmError => out.write_str("Firecracker failed"),
+            Self::HostRebooted => out.write_str("the host was started anew"),
             Self::Unknown => out.write_str("unknown: its keeper was gone"),
         }
     }

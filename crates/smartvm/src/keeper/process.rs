@@ -49,6 +49,7 @@ pub fn run(run_dir: &Path) -> Result<()> {
     };
     let (reason, ended) = keeper.watch()?;
     let lock = keeper.run_dir.lock(LOCK_PATIENCE)?;
+    lock.say("cleaning up after");
     teardown::tear_down(&keeper.run_dir, &lock, reason, ended).map(drop)
 }
 

@@ -9,7 +9,7 @@ use super::SmartVm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::{Ended as VmmEnded, Reason};
 use crate::name::VmId;
-use crate::process::ProcessId;
+use crate::process::{ProcessId, boot_id};
 use crate::rundir::{Lock, RunDir, State, VmState};
 use crate::snapshot;
 use crate::spec::Lifetime;
@@ -87,6 +87,7 @@ impl SmartVm {
             Err(e) if e.kind() == ErrorKind::WrongState => return Ok(None),
             Err(e) => return Err(e),
         };
+        lock.say("cleaning up after");
         let (reason, why) = match judge(&run_dir)? {
             Verdict::Leave => return mend(&run_dir, &lock, dry_run),
             Verdict::Unkept => return Ok(Some(Finding::Unkept)),
@@ -154,7 +155,11 @@ fn judge(run_dir: &RunDir) -> Result<Verdict> {
     } = state;
     let owner_alive = state.owner.is_alive()?;
     Ok(match (stage, lifetime) {
+        // Nothing of another boot lives, and what was only created can still be started.
         (State::Created, Lifetime::Detached) => Verdict::Leave,
+        _ if state.owner.boot_id != boot_id()? => {
+            Verdict::GiveBack(Reason::HostRebooted, "the host was started anew".into())
+        }
         (State::Created, Lifetime::Owner) if owner_alive => Verdict::Leave,
         (State::Running | State::Paused, Lifetime::Detached) if alive(&state.vmm)? => {
             Verdict::Unkept

@@ -34,6 +34,9 @@ pub struct Ended {
     pub created_at: String,
     /// When it had ended (RFC 3339).
     pub ended_at: String,
+    /// When it came into which state, at most the last 32 moments.
+    #[serde(default)]
+    pub timeline: Vec<super::Moment>,
     /// Its labels.
     pub labels: std::collections::BTreeMap<String, String>,
     /// The last that the guest printed: at most 16 KiB.
@@ -53,6 +56,11 @@ pub struct Records {
 impl Records {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir }
+    }
+
+    /// Where they are.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// Keeps a record; the oldest beyond the number kept are dropped.
@@ -132,7 +140,12 @@ impl Ended {
         if let Some(vmm) = self.vmm {
             message.push_str(&format!(" ({vmm})"));
         }
-        let tail = last_lines(&self.vmm_log, 3).or_else(|| last_lines(&self.console, 5));
+        let (vmm, guest) = (last_lines(&self.vmm_log, 3), last_lines(&self.console, 5));
+        let tail = match self.reason {
+            // It is the guest that has something to say.
+            exit::Reason::GuestPanic | exit::Reason::GuestReset => guest.or(vmm),
+            _ => vmm.or(guest),
+        };
         if let Some(tail) = tail {
             message.push_str(&format!("; last lines: {tail}"));
         }

@@ -1,16 +1,28 @@
 //! The lock that orders operations on one VM, among threads and processes.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, ErrorKind, Result};
+
+/// What is read at most of what the holder says.
+const MOST_BYTES: usize = 512;
+
+/// Who holds a lock, and why: written into the lock file for those who wait in vain.
+#[derive(Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    doing: String,
+}
 
 /// A held lock (`flock(2)`): released when dropped, also by the death of the process.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -23,7 +35,7 @@ impl Lock {
             .open(path)
             .map_err(|e| Error::io("making the lock", path, e))?;
         file.lock().map_err(|e| Error::io("locking", path, e))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock, waiting at most `patience` for whoever holds it.
@@ -36,7 +48,11 @@ impl Lock {
         };
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_micros(100);
-        let file = OpenOptions::new().write(true).open(path).map_err(gone)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(gone)?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -44,7 +60,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(Error::new(
                         ErrorKind::WrongState,
-                        format!("VM {vm} is busy: another operation holds its lock"),
+                        format!("VM {vm} is busy: {}", held_by(&file)),
                     )
                     .at(path)
                     .hint("try again when that operation is done"));
@@ -56,6 +72,53 @@ impl Lock {
         }
         // Whoever held it may have removed the run dir meanwhile.
         path.metadata().map_err(gone)?;
-        Ok(Self { _file: file })
+        let lock = Self { file };
+        lock.say("working on");
+        Ok(lock)
+    }
+
+    /// Says what it is held for, as in "pausing": those who wait in vain are told.
+    pub(crate) fn say(&self, doing: &str) {
+        let holder = Holder {
+            pid: std::process::id(),
+            doing: doing.to_owned(),
+        };
+        // It only helps to understand: a full disk must not keep anybody from cleaning up.
+        let _unsaid = serde_json::to_vec(&holder)
+            .map_err(std::io::Error::other)
+            .and_then(|text| {
+                self.file.set_len(0)?;
+                self.file.write_all_at(&text, 0)
+            });
+    }
+}
+
+/// What the holder of this locked file says.
+fn held_by(file: &File) -> String {
+    let mut text = [0; MOST_BYTES];
+    let length = file.read_at(&mut text, 0).unwrap_or(0);
+    match serde_json::from_slice::<Holder>(&text[..length]) {
+        Ok(Holder { pid, doing }) => format!("process {pid} is {doing} it"),
+        Err(_) => "another operation holds its lock".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_who_holds_the_lock_and_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(Lock::acquire_new(&path).unwrap());
+        let held = Lock::acquire(&path, "a", Duration::ZERO).unwrap();
+        held.say("pausing");
+        let refused = Lock::acquire(&path, "a", Duration::from_millis(5)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::WrongState);
+        let expected = format!("VM a is busy: process {} is pausing it", std::process::id());
+        assert_eq!(refused.to_string(), expected);
+        drop(held);
+        Lock::acquire(&path, "a", Duration::ZERO).unwrap();
     }
 }

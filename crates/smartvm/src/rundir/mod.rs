@@ -2,7 +2,9 @@
 
 mod ended;
 mod lock;
+mod operation;
 mod state;
+pub(crate) mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +14,9 @@ use rustix::fs::{Mode, OFlags};
 
 pub use ended::{Ended, Records};
 pub use lock::Lock;
+pub use operation::Operation;
 pub use state::{Restored, State, VmState};
+pub use timeline::Moment;
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +50,8 @@ pub mod file {
     pub const LEDGER: &str = "ledger.jsonl";
     /// The VM's state.
     pub const STATE: &str = "vm.json";
+    /// When the VM came into which state.
+    pub const TIMELINE: &str = "timeline.jsonl";
     /// Who asked the VM to end, and how.
     pub const STOP_REQUEST: &str = "stop.json";
     /// What operations on the VM lock.
@@ -282,7 +288,13 @@ impl RunDir {
 
     /// Writes the VM's state.
     pub fn write_state(&self, state: &VmState) -> Result<()> {
-        state.write(&self.file(file::STATE))
+        state.write(&self.file(file::STATE))?;
+        timeline::note(&self.file(file::TIMELINE), state.state)
+    }
+
+    /// When the VM came into which state: the last moments of its life so far.
+    pub fn timeline(&self) -> Result<Vec<Moment>> {
+        timeline::read(&self.file(file::TIMELINE))
     }
 
     /// Removes the directory itself, with all of our own files in it. Drives, links and

@@ -51,6 +51,17 @@ impl std::fmt::Display for State {
 }
 
 impl State {
+    /// All there are, in the order of a life.
+    pub const ALL: [Self; 7] = [
+        Self::Created,
+        Self::Starting,
+        Self::Running,
+        Self::Paused,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
     /// Refuses an operation that this state doesn't allow.
     pub(crate) fn require(self, allowed: &[Self], doing: &str, vm: &str) -> Result<()> {
         if allowed.contains(&self) {

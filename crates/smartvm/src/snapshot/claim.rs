@@ -11,6 +11,8 @@
 //!     NAME.d/      owner file gone
 //! ```
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -56,6 +58,15 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()
         crate::durable::private_dir(&work.join(dir))?;
     }
     drop(usage::lock(&work)?);
+    // Made here, as Firecracker would make them for everybody to read.
+    for path in [work.join(STATE), place.memory_work()] {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| Error::io("making", path, e))?;
+    }
     Ok(())
 }
 

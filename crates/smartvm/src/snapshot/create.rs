@@ -18,7 +18,7 @@ use crate::firecracker::Version;
 use crate::firecracker::snapshot as wire;
 use crate::host::HostFacts;
 use crate::ledger::Ledger;
-use crate::rundir::{Lock, RunDir, State, VmState, file};
+use crate::rundir::{Lock, Operation, RunDir, State, VmState, file};
 use crate::spec::{SnapshotCreateParams, SnapshotType};
 use crate::step::Step;
 use crate::storage::checksum::sha256_of_file;
@@ -147,8 +147,8 @@ struct Making {
 impl Making {
     async fn run(self) -> Result<Snapshot> {
         let agent = self.agent().await;
-        let lock = self.vm.lock(crate::vm::LOCK_PATIENCE).await?;
-        let lock = Arc::new(lock);
+        let held = self.vm.begin(Operation::Snapshot).await?;
+        let lock = Arc::new(held.into_lock());
         let run_dir = self.vm.run_dir().clone();
         let mut state = self.begin(&run_dir, &lock).await?;
         if agent.is_some() {
@@ -208,9 +208,6 @@ impl Making {
             recover(&run_dir, &lock, &left)?;
             let state = run_dir.state()?;
             let vm = run_dir.id().as_str();
-            state
-                .state
-                .require(&[State::Running, State::Paused], "making a snapshot of", vm)?;
             refuse(&state, kind, vm)?;
             let mut ledger = Ledger::open(&run_dir.file(file::LEDGER))?
                 .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("VM {vm} has no ledger")))?;

@@ -7,9 +7,13 @@
 //!                             │
 //!                         stopping ─▶ stopped | failed   (only its record stays)
 //! ```
+//! What may be done in which state: [`Operation`]. Operations on one VM are ordered by its lock,
+//! among threads and processes alike; who waits in vain is told who holds it.
+//!
 //! Any process can make a handle of any VM. Only the one that started a VM with lifetime
 //! `owner` owns it: when that handle goes, the VM ends.
 
+mod held;
 mod start;
 mod stop;
 mod wake;
@@ -34,10 +38,10 @@ use crate::keeper::Link;
 use crate::name::VmId;
 use crate::plan::Plan;
 use crate::process::ProcessId;
-use crate::rundir::{Ended, RunDir, State, VmState, file};
+use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
 
 /// How long an operation waits for another one on the same VM.
-pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A handle of one microVM.
 #[derive(Debug)]
@@ -131,29 +135,22 @@ impl MicroVm {
 
     /// Stops its guest's processors. Pausing a paused VM does nothing.
     pub async fn pause(&self) -> Result<()> {
-        self.switch("pausing", State::Running, State::Paused, "Paused")
-            .await
+        self.switch(Operation::Pause, "Paused").await
     }
 
     /// Lets its guest go on. Resuming a running VM does nothing.
     pub async fn resume(&self) -> Result<()> {
-        self.switch("resuming", State::Paused, State::Running, "Resumed")
-            .await
+        self.switch(Operation::Resume, "Resumed").await
     }
 
-    async fn switch(&self, doing: &str, from: State, to: State, wire: &str) -> Result<()> {
-        let _lock = self.lock(LOCK_PATIENCE).await?;
-        let mut state = self.state()?;
-        state
-            .state
-            .require(&[from, to], doing, self.id().as_str())?;
+    async fn switch(&self, operation: Operation, wire: &str) -> Result<()> {
+        let held = self.begin(operation).await?;
         let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
         self.client().send(&request).await?;
-        if to == State::Running && state.agent.is_some() {
+        if operation == Operation::Resume && held.state.agent.is_some() {
             self.wake_guest().await?;
         }
-        state.state = to;
-        self.run_dir.write_state(&state)
+        held.done().await
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its
@@ -200,12 +197,6 @@ impl MicroVm {
 
     fn record(&self) -> Result<Ended> {
         self.run_dir.runtime_dir()?.records().get(self.id())
-    }
-
-    /// The lock, waited for on a thread of its own.
-    pub(crate) async fn lock(&self, patience: Duration) -> Result<crate::rundir::Lock> {
-        let run_dir = self.run_dir.clone();
-        blocking(move || run_dir.lock(patience)).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::held::Held;
 use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};
@@ -16,7 +17,7 @@ use crate::keeper::Link;
 use crate::ledger::Ledger;
 use crate::plan::{Launch, Plan};
 use crate::process::ProcessId;
-use crate::rundir::{RunDir, State, file};
+use crate::rundir::{Operation, RunDir, State, file};
 use crate::spec::Lifetime;
 use crate::step::{Hands, Step};
 use crate::teardown;
@@ -120,9 +121,8 @@ impl MicroVm {
     pub async fn start(&mut self, options: &StartOptions) -> Result<()> {
         let Some(plan) = self.plan.take() else {
             let state = self.state()?;
-            return Err(state
-                .state
-                .require(&[State::Created], "starting", self.id().as_str())
+            return Err(Operation::Start
+                .require(state.state, self.id().as_str())
                 .err()
                 .unwrap_or_else(|| {
                     Error::new(
@@ -159,13 +159,9 @@ impl MicroVm {
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
         blocking(move || {
-            let lock = run_dir.lock(LOCK_PATIENCE)?;
-            let mut state = run_dir.state()?;
-            state
-                .state
-                .require(&[State::Created], "starting", run_dir.id().as_str())?;
-            state.state = State::Starting;
-            state.owner = ProcessId::myself()?;
+            let mut held = Held::take(run_dir.clone(), Operation::Start)?;
+            held.state.owner = ProcessId::myself()?;
+            let (lock, mut state) = held.record()?;
             let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
                 Ok(link) => link,
                 Err(e) => {
@@ -225,14 +221,7 @@ impl MicroVm {
                 State::Running
             }
         };
-        let lock = self.lock(LOCK_PATIENCE).await?;
-        let mut state = self.state()?;
-        state
-            .state
-            .require(&[State::Starting], "starting", self.id().as_str())?;
-        state.state = begun;
-        self.run_dir.write_state(&state)?;
-        drop(lock);
+        self.begin(Operation::Boot).await?.done_as(begun).await?;
         options.tell(&Event::Started)
     }
 

@@ -1,6 +1,7 @@
 //! Ending VMs: gracefully with a deadline, then by `SIGKILL`; when many end, all are
 //! signalled before any is waited for.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};
 use crate::firecracker::exit::Reason;
 use crate::process::ProcessId;
-use crate::rundir::{Ended, State};
+use crate::rundir::{Ended, Operation, State};
 use crate::spec::Arch;
 use crate::teardown::{self, StopRequest};
 
@@ -47,21 +48,31 @@ impl MicroVm {
 
     /// Signals it; doesn't wait.
     async fn ask_to_end(&mut self, mode: StopMode) -> Result<Asked> {
-        let lock = self.lock(LOCK_PATIENCE).await?;
-        let mut state = self.state()?;
-        if state.state == State::Created {
-            let run_dir = self.run_dir.clone();
-            let torn_down =
-                blocking(move || teardown::tear_down(&run_dir, &lock, Reason::Stopped, None));
-            return Ok(Asked::Ended(Box::new(torn_down.await?)));
-        }
-        StopRequest::write(&self.run_dir)?;
-        let was = state.state;
-        if was != State::Failed {
-            state.state = State::Stopping;
-            self.run_dir.write_state(&state)?;
-        }
-        drop(lock);
+        let held = match self.begin(Operation::Stop).await {
+            // Whatever another operation waits for, killing the VM is what ends it.
+            Err(e) if mode == StopMode::Kill && e.kind() == ErrorKind::WrongState => {
+                return self.kill_unheld().await;
+            }
+            held => held?,
+        };
+        let was = held.state.state;
+        let run_dir = self.run_dir.clone();
+        let asked = blocking(move || {
+            if was == State::Created {
+                let lock = held.into_lock();
+                return teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
+                    .map(ControlFlow::Break);
+            }
+            StopRequest::write(&run_dir)?;
+            if was == State::Failed {
+                return Ok(ControlFlow::Continue(held.state));
+            }
+            held.record().map(|(_, state)| ControlFlow::Continue(state))
+        });
+        let state = match asked.await? {
+            ControlFlow::Continue(state) => state,
+            ControlFlow::Break(ended) => return Ok(Asked::Ended(Box::new(ended))),
+        };
         let mut deadline = Instant::now();
         if let (StopMode::Graceful(patience), State::Running | State::Paused) = (mode, was)
             && self.ask_guest(was).await.is_ok()
@@ -75,6 +86,25 @@ impl MicroVm {
             keeper: state.keeper,
             deadline,
         })
+    }
+
+    /// Kills it while another operation holds its lock. The keeper cleans up when that has
+    /// failed for want of a Firecracker.
+    async fn kill_unheld(&self) -> Result<Asked> {
+        let run_dir = self.run_dir.clone();
+        blocking(move || {
+            let state = run_dir.state()?;
+            StopRequest::write(&run_dir)?;
+            if let Some(vmm) = &state.vmm {
+                kill(vmm)?;
+            }
+            Ok(Asked::Waiting {
+                vmm: state.vmm,
+                keeper: state.keeper,
+                deadline: Instant::now(),
+            })
+        })
+        .await
     }
 
     /// Asks the guest to shut down: through its agent, else by Ctrl-Alt-Del.

@@ -1,0 +1,114 @@
+//! The floor: the same microVM by a minimal loop of raw API calls, with everything prepared.
+//! Firecracker is started in a directory with all files at hand, and what the plan would send
+//! is written to its socket, byte by byte ready beforehand.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use smartvm::plan::Plan;
+use smartvm::rundir::file;
+use smartvm::step::Step;
+
+use crate::corner::Corner;
+
+/// What is prepared for one raw start.
+pub(crate) struct RawLoop {
+    directory: PathBuf,
+    command: Command,
+    requests: Vec<Vec<u8>>,
+    /// Kept open as a keeper keeps them.
+    _pipes: Vec<File>,
+}
+
+/// A microVM that the raw loop has started. Ends when dropped.
+pub(crate) struct Started {
+    directory: PathBuf,
+    child: Child,
+}
+
+impl RawLoop {
+    /// Prepares what the plan wants.
+    pub(crate) fn prepare(corner: &Corner, plan: &Plan) -> Self {
+        let directory = corner.file("raw");
+        std::fs::create_dir(&directory).unwrap();
+        let mut command = Command::new(corner.firecracker());
+        command.current_dir(&directory).env_clear();
+        let mut pipes = Vec::new();
+        for step in &plan.steps {
+            let here = |path: &PathBuf| directory.join(path.strip_prefix(&plan.run_dir).unwrap());
+            match step {
+                Step::MakeDir { path } => std::fs::create_dir(here(path)).unwrap(),
+                Step::Link { path, target } => {
+                    std::os::unix::fs::symlink(target, here(path)).unwrap();
+                }
+                Step::MakeFifo { path } => {
+                    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                    let fifo = rustix::fs::FileType::Fifo;
+                    rustix::fs::mknodat(rustix::fs::CWD, here(path), fifo, mode, 0).unwrap();
+                    let pipe = OpenOptions::new().read(true).write(true).open(here(path));
+                    pipes.push(pipe.unwrap());
+                }
+                Step::ReserveSocket { .. } => {}
+                Step::SpawnVmm { args, .. } => drop(command.args(args)),
+                other => panic!("the raw loop doesn't know how to prepare: {other}"),
+            }
+        }
+        let console = File::create(directory.join("console")).unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().unwrap())
+            .stderr(console);
+        let planned = plan.requests.iter().map(|request| {
+            let method = format!("{:?}", request.method()).to_uppercase();
+            encoded(&method, request.path(), request.body())
+        });
+        let start = encoded("PUT", "/actions", br#"{"action_type":"InstanceStart"}"#);
+        Self {
+            directory,
+            command,
+            requests: planned.chain([start]).collect(),
+            _pipes: pipes,
+        }
+    }
+
+    /// Starts the microVM: what is measured.
+    pub(crate) fn run(mut self) -> Started {
+        let child = self.command.spawn().unwrap();
+        let socket = self.directory.join(file::API_SOCKET);
+        let mut stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(_) => std::thread::sleep(Duration::from_micros(100)),
+            }
+        };
+        let mut answer = [0; 4096];
+        for request in &self.requests {
+            stream.write_all(request).unwrap();
+            let length = stream.read(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        }
+        Started {
+            directory: self.directory,
+            child,
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn encoded(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}

@@ -1,0 +1,72 @@
+//! The keeper's own memory and start.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use smartvm::keeper;
+use smartvm::vm::StopMode;
+
+use crate::corner::{Corner, SMARTVM};
+use crate::figures::{Figures, timed};
+use crate::row::Row;
+
+pub(crate) const MEMORY: Row = Row {
+    name: "keeper-memory",
+    about: "memory (PSS, MiB) of the keeper of a running VM, the only one there is",
+    target: Some(1.5),
+    measure: memory,
+};
+
+pub(crate) const START: Row = Row {
+    name: "keeper-start",
+    about: "from starting a keeper to its first answer / the program `true` from start to end",
+    target: None,
+    measure: start,
+};
+
+fn memory(corner: &Corner, times: usize) -> Figures {
+    let smartvm = corner.smartvm();
+    Figures::amounts(times, "MiB", || {
+        let mut vm = corner.running(&smartvm);
+        let keeper = vm.state().unwrap().keeper.unwrap();
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", keeper.pid));
+        corner.wait(vm.stop(StopMode::Kill)).unwrap();
+        let rollup = rollup.unwrap();
+        let kib = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
+        kib.unwrap().parse::<f64>().unwrap() / 1024.0
+    })
+}
+
+fn start(corner: &Corner, times: usize) -> Figures {
+    let run_dir = corner.file("keeper-start");
+    std::fs::create_dir(&run_dir).unwrap();
+    Figures::pairs(
+        times,
+        || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut command = Command::new(SMARTVM);
+            command
+                .arg(keeper::VERB)
+                .arg(keeper::PROTOCOL.to_string())
+                .arg(&run_dir)
+                .stdin(OwnedFd::from(theirs));
+            let (took, mut child) = timed(|| {
+                let child = command.spawn().unwrap();
+                // The shortest thing that it answers.
+                (&ours).write_all(b"\"detach\"\n").unwrap();
+                let mut answer = [0; 64];
+                let length = (&ours).read(&mut answer).unwrap();
+                assert_eq!(&answer[..length], b"\"detached\"\n");
+                child
+            });
+            child.kill().unwrap();
+            child.wait().unwrap();
+            took
+        },
+        || timed(|| Command::new("true").status().unwrap()).0,
+    )
+}

@@ -1,0 +1,9 @@
+//! The rows: a file for each group.
+
+mod keeper;
+mod start;
+
+use crate::row::Row;
+
+/// All rows, in the order in which they are measured.
+pub(crate) const ALL: &[Row] = &[start::ONE, keeper::MEMORY, keeper::START];

@@ -1,0 +1,38 @@
+//! Creating and starting VMs.
+
+use smartvm::vm::{StartOptions, StopMode};
+
+use crate::corner::Corner;
+use crate::figures::{Figures, timed};
+use crate::raw_loop::RawLoop;
+use crate::row::Row;
+
+pub(crate) const ONE: Row = Row {
+    name: "start-one",
+    about: "creating and starting one VM through the library / the same by raw API calls",
+    target: Some(1.15),
+    measure: one,
+};
+
+fn one(corner: &Corner, pairs: usize) -> Figures {
+    let smartvm = corner.smartvm();
+    let spec = corner.small();
+    let plan = smartvm.plan(&spec).unwrap();
+    Figures::pairs(
+        pairs,
+        || {
+            corner.wait(async {
+                let begin = std::time::Instant::now();
+                let mut vm = smartvm.create(&spec).await.unwrap();
+                vm.start(&StartOptions::default()).await.unwrap();
+                let took = begin.elapsed();
+                vm.stop(StopMode::Kill).await.unwrap();
+                took
+            })
+        },
+        || {
+            let prepared = RawLoop::prepare(corner, &plan);
+            timed(|| prepared.run()).0
+        },
+    )
+}

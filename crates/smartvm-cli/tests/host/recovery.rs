@@ -1,0 +1,100 @@
+//! The using process is started anew, or the host is.
+
+use rustix::process::Signal;
+use smartvm::firecracker::exit::Reason;
+use smartvm::orchestrator::Finding;
+use smartvm::spec::Lifetime;
+use smartvm::vm::{StartOptions, StopMode};
+
+use crate::lifecycle::PATIENCE;
+use crate::support::Corner;
+
+#[tokio::test]
+async fn recovery_adopts_what_lives_and_gives_back_what_is_dead() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let mut spec = corner.small();
+    spec.lifetime = Some(Lifetime::Detached);
+    for id in ["lives", "unkept", "dead"] {
+        spec.id = Some(id.into());
+        spec.labels.insert("app".into(), id.into());
+        let mut vm = smartvm.create(&spec).await.unwrap();
+        vm.start(&StartOptions::default()).await.unwrap();
+        let state = vm.state().unwrap();
+        let kill = |process: &smartvm::process::ProcessId| {
+            let pidfd = process.open().unwrap().unwrap();
+            pidfd.signal(Signal::KILL).unwrap();
+            assert!(pidfd.wait(PATIENCE).unwrap());
+        };
+        if id != "lives" {
+            kill(&state.keeper.unwrap());
+        }
+        if id == "dead" {
+            kill(&state.vmm.unwrap());
+        }
+    }
+    drop(smartvm);
+    let again = corner.smartvm();
+    let found = again.recover().await.unwrap();
+    let adopted: Vec<_> = found.adopted.iter().map(|vm| vm.id().as_str()).collect();
+    assert_eq!(adopted, ["lives", "unkept"]);
+    let collected: Vec<_> = found.collected.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(collected, ["dead", "unkept"]);
+    assert_eq!(found.collected[1].finding, Finding::Unkept);
+    let record = again
+        .runtime()
+        .records()
+        .get(&"dead".parse().unwrap())
+        .unwrap();
+    assert_eq!(record.reason, Reason::Unknown);
+    let labelled = again.with_label("app", Some("lives")).await.unwrap();
+    assert_eq!(labelled.len(), 1);
+    labelled[0].pause().await.unwrap();
+    for ended in again.stop_all(StopMode::Kill).await.unwrap() {
+        ended.unwrap();
+    }
+    corner.becomes(&before, "after all ended");
+}
+
+#[tokio::test]
+async fn after_the_host_was_started_anew_gc_shows_and_removes_what_was_left() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let mut spec = corner.large();
+    spec.lifetime = Some(Lifetime::Detached);
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let state = vm.state().unwrap();
+    for process in [state.keeper.unwrap(), state.vmm.unwrap()] {
+        let pidfd = process.open().unwrap().unwrap();
+        pidfd.signal(Signal::KILL).unwrap();
+        assert!(pidfd.wait(PATIENCE).unwrap());
+    }
+    // As it looks after another boot: every identity is of the one before.
+    let boot = smartvm::process::boot_id().unwrap();
+    for name in ["vm.json", "ledger.jsonl"] {
+        let path = vm.run_dir().file(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(boot));
+        std::fs::write(&path, text.replace(boot, "an-earlier-boot")).unwrap();
+    }
+    let id = vm.id().clone();
+    drop(vm);
+    let shown = corner
+        .command()
+        .args(["gc", "--dry-run"])
+        .assert()
+        .success();
+    let shown = String::from_utf8(shown.get_output().stdout.clone()).unwrap();
+    assert_eq!(
+        shown,
+        "large: would give back (the host was started anew)\n"
+    );
+    assert!(smartvm.get(&id).is_ok(), "a dry run touches nothing");
+    corner.command().arg("gc").assert().success();
+    let record = smartvm.runtime().records().get(&id).unwrap();
+    assert_eq!(record.reason, Reason::HostRebooted);
+    corner.becomes(&before, "after gc");
+}

@@ -1,0 +1,130 @@
+//! When a VM came into which state: a bounded list beside its state file, which others may
+//! follow (see [`crate::events`]) and which its record keeps.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::durable;
+use crate::error::{Error, Result};
+
+/// What the file may hold at most, in bytes; beyond that the older half goes.
+const MOST_BYTES: u64 = 16 << 10;
+/// What of it is kept in a record.
+const MOST_KEPT: usize = 32;
+
+/// A VM came into a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Moment {
+    /// Counts the VM's moments, from 0.
+    pub number: u64,
+    /// The state.
+    pub state: State,
+    /// When (RFC 3339).
+    pub at: String,
+}
+
+/// The list in this file; empty if there is none. A line that a crash cut short is passed
+/// over.
+pub(crate) fn read(path: &Path) -> Result<Vec<Moment>> {
+    let bytes = durable::read_bounded(path, 2 * MOST_BYTES)?.unwrap_or_default();
+    let lines = bytes.split(|&byte| byte == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+/// Notes a state, if the last one was another. The caller holds the VM's lock.
+pub(super) fn note(path: &Path, state: State) -> Result<()> {
+    let moments = read(path)?;
+    let last = moments.last();
+    if last.is_some_and(|last| last.state == state) {
+        return Ok(());
+    }
+    let moment = Moment {
+        number: last.map_or(0, |last| last.number + 1),
+        state,
+        at: crate::teardown::now(),
+    };
+    let failed = |e| Error::io("writing", path, e);
+    let line = |moment: &Moment| {
+        let mut line = serde_json::to_vec(moment).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        Ok::<_, std::io::Error>(line)
+    };
+    let too_long = path.metadata().is_ok_and(|found| found.len() > MOST_BYTES);
+    if too_long {
+        let newer = &moments[moments.len() / 2..];
+        let mut all = Vec::new();
+        for moment in newer.iter().chain([&moment]) {
+            all.extend(line(moment).map_err(failed)?);
+        }
+        return durable::write_whole(path, &all);
+    }
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    line(&moment)
+        .and_then(|line| file.write_all(&line))
+        .map_err(failed)
+}
+
+/// What a record keeps of it, ended by the state that the VM came to.
+pub(crate) fn for_record(path: &Path, ended: State, at: &str) -> Vec<Moment> {
+    let mut moments = read(path).unwrap_or_default();
+    let number = moments.last().map_or(0, |last| last.number + 1);
+    moments.push(Moment {
+        number,
+        state: ended,
+        at: at.to_owned(),
+    });
+    let older = moments.len().saturating_sub(MOST_KEPT);
+    moments.split_off(older)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_noted_once_each_and_the_list_stays_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("timeline");
+        note(&path, State::Running).unwrap();
+        note(&path, State::Running).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        for _ in 0..500 {
+            note(&path, State::Paused).unwrap();
+            note(&path, State::Running).unwrap();
+        }
+        let moments = read(&path).unwrap();
+        assert_eq!(moments.last().unwrap().number, 1000);
+        assert!(path.metadata().unwrap().len() < 2 * MOST_BYTES);
+        assert!(
+            moments
+                .windows(2)
+                .all(|two| two[0].number + 1 == two[1].number)
+        );
+        let kept = for_record(&path, State::Stopped, "now");
+        assert_eq!((kept.len(), kept[31].number), (32, 1001));
+    }
+
+    #[test]
+    fn a_line_cut_short_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("timeline");
+        note(&path, State::Created).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"number\":1,\"sta").unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+    }
+}

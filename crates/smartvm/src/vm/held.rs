@@ -1,0 +1,70 @@
+//! A VM held for one operation: its lock, and its state as it was when the lock was taken.
+
+use super::{LOCK_PATIENCE, MicroVm, blocking, gone};
+use crate::error::{ErrorKind, Result};
+use crate::rundir::{Lock, Operation, RunDir, State, VmState};
+
+/// Proof that an operation may work on a VM: nobody else does, and its state allows it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    run_dir: RunDir,
+    lock: Lock,
+    operation: Operation,
+    /// What is known of the VM.
+    pub(crate) state: VmState,
+}
+
+impl Held {
+    /// Takes the lock, waiting at most [`LOCK_PATIENCE`] for whoever works on the VM.
+    pub(super) fn take(run_dir: RunDir, operation: Operation) -> Result<Self> {
+        let id = run_dir.id().clone();
+        let lock = run_dir.lock(LOCK_PATIENCE).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => gone(&id),
+            _ => e,
+        })?;
+        lock.say(operation.doing());
+        let state = run_dir.state()?;
+        operation.require(state.state, id.as_str())?;
+        Ok(Self {
+            run_dir,
+            lock,
+            operation,
+            state,
+        })
+    }
+
+    /// Writes the state that the operation leads to, with whatever was changed in
+    /// [`Held::state`], and lets go.
+    pub(crate) async fn done(self) -> Result<()> {
+        blocking(move || self.record().map(drop)).await
+    }
+
+    /// The same, where the operation may lead to several states.
+    pub(crate) async fn done_as(mut self, state: State) -> Result<()> {
+        self.state.state = state;
+        blocking(move || self.run_dir.write_state(&self.state)).await
+    }
+
+    /// The same, but keeps the lock; blocks.
+    pub(super) fn record(mut self) -> Result<(Lock, VmState)> {
+        if let Some(state) = self.operation.leads_to() {
+            self.state.state = state;
+        }
+        self.run_dir.write_state(&self.state)?;
+        Ok((self.lock, self.state))
+    }
+
+    /// The lock alone; blocks nothing, writes nothing.
+    pub(crate) fn into_lock(self) -> Lock {
+        self.lock
+    }
+}
+
+impl MicroVm {
+    /// Begins an operation: the lock is held and the state allows it. Dropping what this
+    /// returns lets go without a change; [`Held::done`] records what the VM is then.
+    pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
+        let run_dir = self.run_dir.clone();
+        blocking(move || Held::take(run_dir, operation)).await
+    }
+}
