@@ -175,7 +175,7 @@ impl SmartVm {
         let plan = match &state.origin {
             None => self.plan(&state.spec)?,
             Some(origin) => {
-                self.plan_restore(&origin.params, &origin.options, Some(id))
+                self.plan_restored(&origin.params, &origin.options, Some(id))
                     .await?
             }
         };

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
-use smartvm::spec::schema;
+use smartvm::spec::{SnapshotCreateParams, SnapshotLoadParams, schema};
 
 const TABLE: &str = include_str!("leaves.txt");
 
@@ -26,8 +26,13 @@ enum Proof<'a> {
     Issue,
 }
 
-fn schemas() -> [(&'static str, Value); 2] {
-    [("spec", schema::spec()), ("options", schema::options())]
+fn schemas() -> [(&'static str, Value); 4] {
+    [
+        ("spec", schema::spec()),
+        ("options", schema::options()),
+        ("snapshot-create", schema::of::<SnapshotCreateParams>()),
+        ("snapshot-load", schema::of::<SnapshotLoadParams>()),
+    ]
 }
 
 fn table() -> BTreeMap<(&'static str, &'static str), Proof<'static>> {

@@ -66,13 +66,24 @@ impl SmartVm {
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
     ) -> Result<MicroVm> {
-        let plan = self.plan_restore(params, options, None).await?;
+        let plan = self.plan_restore(params, options).await?;
         self.create_planned(plan).await
     }
 
-    /// What will be done to restore a snapshot, which is verified for it. `made` is the id of a
-    /// VM that was made for it before.
-    pub(crate) async fn plan_restore(
+    /// What will be done to restore a snapshot, which is verified for it.
+    ///
+    /// # Errors
+    /// As for [`SmartVm::create_from_snapshot`].
+    pub async fn plan_restore(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+    ) -> Result<Plan> {
+        self.plan_restored(params, options, None).await
+    }
+
+    /// The same, for the VM `made`, where one was made for it before.
+    pub(crate) async fn plan_restored(
         &self,
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
