@@ -6,5 +6,4 @@
 
 mod commands;
 mod ends;
-mod snapshots;
 mod support;
