@@ -9,8 +9,9 @@ use smartvm_agent::protocol::ENTROPY_SINCE;
 use super::MicroVm;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long the agent may take to answer: the guest's whole kernel has to come to itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
+/// takes its time in an emulated host.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl MicroVm {
     /// Waits until its agent answers, sets its clock, and gives it randomness of its own.
