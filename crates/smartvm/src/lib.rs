@@ -13,6 +13,7 @@ pub mod host;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+pub mod network;
 pub mod orchestrator;
 pub mod plan;
 pub mod process;

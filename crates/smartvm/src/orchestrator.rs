@@ -1,12 +1,16 @@
 //! Many VMs of one user: making them, finding them, giving back what dead ones left.
 
 mod gc;
+#[cfg(feature = "download")]
+mod images;
 mod recover;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use gc::{Collected, Finding};
+#[cfg(feature = "download")]
+pub use images::{Sources, base_image_options};
 pub use recover::Recovered;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +35,9 @@ pub struct Parts {
     /// Whether this host's KVM is taken to be able to run the kernel at hand although its
     /// CPU has no hardware virtualization (a paravirtual nested host, a tiny guest).
     pub assume_kvm: bool,
+    /// How binaries and images come from the network.
+    #[cfg(feature = "download")]
+    pub sources: Sources,
 }
 
 /// The microVMs under one runtime directory.

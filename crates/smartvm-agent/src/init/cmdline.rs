@@ -29,8 +29,16 @@ pub(crate) struct Root {
     pub(crate) writable: bool,
     /// `rootwait`: wait longer for the device.
     pub(crate) wait: bool,
-    /// `smartvm.overlay=tmpfs`.
-    pub(crate) overlay: bool,
+    /// `smartvm.overlay=tmpfs`, or a device that holds what is written.
+    pub(crate) overlay: Option<Overlay>,
+}
+
+/// Where what is written to the root goes, if not to the root itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Overlay {
+    Memory,
+    /// A file system on a device, by its path.
+    Device(String),
 }
 
 /// A mount inside the new root.
@@ -54,7 +62,7 @@ impl Cmdline {
             // The kernel's own default.
             writable: false,
             wait: false,
-            overlay: false,
+            overlay: None,
         };
         for word in words(text) {
             if word == "--" {
@@ -74,7 +82,10 @@ impl Cmdline {
                     Err(problem) => this.problems.push(format!("{word:?}: {problem}")),
                 },
                 "smartvm.init" if value == "agent" => this.agent_is_init = true,
-                "smartvm.overlay" if value == "tmpfs" => root.overlay = true,
+                "smartvm.overlay" if value == "tmpfs" => root.overlay = Some(Overlay::Memory),
+                "smartvm.overlay" if value.starts_with("/dev/") => {
+                    root.overlay = Some(Overlay::Device(value.to_owned()));
+                }
                 "smartvm.port" if !value.is_empty() => this.port = Some(value.to_owned()),
                 "smartvm.mount" => match Mount::parse(value) {
                     Some(mount) => this.mounts.push(mount),
@@ -174,7 +185,11 @@ mod tests {
         assert_eq!(root.source, "PARTUUID=0a-01");
         assert_eq!(root.fstype.as_deref(), Some("ext4"));
         assert_eq!(root.flags, "noatime,data=ordered");
-        assert!(root.writable && root.wait && root.overlay);
+        assert!(root.writable && root.wait);
+        assert_eq!(root.overlay, Some(Overlay::Memory));
+        let on_drive = Cmdline::parse("root=/dev/vda smartvm.overlay=/dev/vdb");
+        let overlay = on_drive.root.expect("a root").overlay;
+        assert_eq!(overlay, Some(Overlay::Device("/dev/vdb".to_owned())));
         assert_eq!(cmdline.init, Some("/lib/systemd/systemd".into()));
         assert!(cmdline.agent_is_init);
         assert_eq!(cmdline.port.as_deref(), Some("org.smartvm.agent"));

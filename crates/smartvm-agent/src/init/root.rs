@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::cmdline::Root;
+use super::cmdline::{Overlay, Root};
 use super::{Failure, device, mounts};
 
 /// Where the root is put together before the switch.
@@ -22,31 +22,57 @@ const NAP: Duration = Duration::from_millis(5);
 /// Mounts the root, with a writable overlay where that was asked for.
 pub(crate) fn mount(root: &Root) -> Result<(), Failure> {
     let deadline = Instant::now() + if root.wait { LONG_PATIENCE } else { PATIENCE };
-    if root.overlay {
-        mount_under_overlay(root, deadline)
-    } else {
-        mount_at(root, NEW_ROOT, root.writable, deadline)
+    match &root.overlay {
+        Some(overlay) => mount_under_overlay(root, overlay, deadline),
+        None => mount_at(root, NEW_ROOT, root.writable, deadline),
     }
 }
 
-fn mount_under_overlay(root: &Root, deadline: Instant) -> Result<(), Failure> {
+fn mount_under_overlay(root: &Root, overlay: &Overlay, deadline: Instant) -> Result<(), Failure> {
     const STAGE: &str = "/tmp";
     const LOWER: &str = "/tmp/lower";
+    const SCRATCH: &str = "/tmp/scratch";
     let failed = |error: Errno| Failure::new("mounting the root's overlay", error);
     let none = MountFlags::empty();
     rustix::mount::mount("overlay", STAGE, "tmpfs", none, c"mode=0755").map_err(failed)?;
-    for directory in [LOWER, "/tmp/upper", "/tmp/work"] {
-        std::fs::create_dir(directory)
-            .map_err(|error| Failure::new(format!("making {directory}"), error))?;
+    for directory in [LOWER, SCRATCH] {
+        make(directory)?;
+    }
+    if let Overlay::Device(device) = overlay {
+        let scratch = Root {
+            source: device.clone(),
+            fstype: None,
+            flags: String::new(),
+            writable: true,
+            wait: root.wait,
+            overlay: None,
+        };
+        mount_at(&scratch, SCRATCH, true, deadline)?;
+    }
+    // A drive may have them from before.
+    for directory in ["/tmp/scratch/upper", "/tmp/scratch/work"] {
+        make(directory)?;
     }
     mount_at(root, LOWER, false, deadline)?;
-    let layers = c"lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work";
+    let layers = c"lowerdir=/tmp/lower,upperdir=/tmp/scratch/upper,workdir=/tmp/scratch/work";
     rustix::mount::mount("overlay", NEW_ROOT, "overlay", none, layers).map_err(failed)?;
     // The overlay holds its layers; nobody needs to see them.
+    if matches!(overlay, Overlay::Device(_)) {
+        rustix::mount::unmount(SCRATCH, UnmountFlags::DETACH).map_err(failed)?;
+    }
     for layer in [LOWER, STAGE] {
         rustix::mount::unmount(layer, UnmountFlags::DETACH).map_err(failed)?;
     }
     Ok(())
+}
+
+fn make(directory: &str) -> Result<(), Failure> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Failure::new(format!("making {directory}"), error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn mount_at(root: &Root, target: &str, writable: bool, deadline: Instant) -> Result<(), Failure> {

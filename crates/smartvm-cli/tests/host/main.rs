@@ -7,6 +7,7 @@
 mod bad_input;
 mod command_line;
 mod faults;
+mod firewall;
 mod lifecycle;
 mod recovery;
 mod snapshots;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::ProcessId;
-use crate::spec::SmartVmOptions;
+use crate::spec::{Arch, SmartVmOptions};
 
 /// A Firecracker executable and the version that it says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Binary {
 
 impl Binary {
     /// The executable that the options name: `firecrackerBinaryPath`, else
-    /// `<dataDir>/bin/<version>/firecracker`, where no or the version `latest` means the newest
+    /// `<dataDir>/bin/<version>/<arch>/firecracker` or `<dataDir>/bin/<version>/firecracker`,
+    /// where no or the version `latest` means the newest
     /// there.
     pub fn find(options: &SmartVmOptions) -> Result<Self> {
         if let Some(path) = &options.firecracker_binary_path {
@@ -33,10 +34,10 @@ impl Binary {
             .filter(|&v| v != "latest");
         let version = match wanted {
             Some(text) => Some(text.parse::<Version>()?),
-            None => newest(&cache)?,
+            None => newest(&cache, options.arch())?,
         };
-        let path = version.map(|v| cache.join(v.to_string()).join("firecracker"));
-        match path.filter(|path| path.exists()) {
+        let path = version.and_then(|v| in_version(&cache.join(v.to_string()), options.arch()));
+        match path {
             Some(path) => Self::open(&path),
             None => Err(Error::new(
                 ErrorKind::Host,
@@ -47,9 +48,9 @@ impl Binary {
             )
             .at(&cache)
             .hint(
-                "name an executable (--firecracker PATH, SMARTVM_FIRECRACKER, or \
-                 firecrackerBinaryPath in the configuration), or put one at \
-                 <data dir>/bin/<version>/firecracker",
+                "install one (smartvm firecracker install), name one (--firecracker PATH, \
+                 SMARTVM_FIRECRACKER, or firecrackerBinaryPath in the configuration), or put one \
+                 at <data dir>/bin/<version>/firecracker",
             )),
         }
     }
@@ -93,7 +94,15 @@ impl Binary {
     }
 }
 
-fn newest(cache: &Path) -> Result<Option<Version>> {
+/// The executable in a version's directory: installed for this architecture, or put there.
+fn in_version(dir: &Path, arch: Arch) -> Option<PathBuf> {
+    let installed = dir.join(arch.to_string()).join("firecracker");
+    [installed, dir.join("firecracker")]
+        .into_iter()
+        .find(|path| path.exists())
+}
+
+fn newest(cache: &Path, arch: Arch) -> Result<Option<Version>> {
     let entries = match std::fs::read_dir(cache) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -101,7 +110,7 @@ fn newest(cache: &Path) -> Result<Option<Version>> {
     };
     Ok(entries
         .flatten()
-        .filter(|entry| entry.path().join("firecracker").exists())
+        .filter(|entry| in_version(&entry.path(), arch).is_some())
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .max())
 }

@@ -4,6 +4,8 @@ mod binary;
 pub mod client;
 pub mod exit;
 pub mod payload;
+#[cfg(feature = "download")]
+pub mod release;
 pub mod snapshot;
 mod version;
 

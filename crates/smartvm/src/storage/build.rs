@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use typed_builder::TypedBuilder;
 
-use super::bundle::{Bundle, MANIFEST};
+use super::bundle::Bundle;
 use super::checksum::{sha256_of, sha256_of_file};
 use super::initramfs;
 use super::kernel::{extract_vmlinux, inspect_elf};
@@ -136,13 +136,7 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         .rootfs(rootfs)
         .build();
     manifest.name = options.name.clone();
-    manifest
-        .validate()
-        .map_err(|problems| problems.about("the new bundle's manifest"))?;
-    let mut text = serde_json::to_string_pretty(&manifest)
-        .map_err(|cause| Error::new(ErrorKind::Invalid, "writing a manifest").because(cause))?;
-    text.push('\n');
-    write(&work.path().join(MANIFEST), text.as_bytes())?;
+    manifest.write(work.path())?;
     // Whole, as its reader sees it, before anybody else does.
     Bundle::load(work.path())?;
     output.put(work)?;

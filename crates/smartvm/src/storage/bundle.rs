@@ -178,8 +178,13 @@ pub(super) fn read_manifest(dir: &Path) -> Result<BundleManifest> {
         .hint("`smartvm image build` makes a bundle"),
         _ => error,
     })?;
+    parse_manifest(&text, &path)
+}
+
+/// A manifest's text, from `path`.
+pub(super) fn parse_manifest(text: &str, path: &Path) -> Result<BundleManifest> {
     // Before all else: a newer format may have any shape.
-    let version = serde_json::from_str::<serde_json::Value>(&text)
+    let version = serde_json::from_str::<serde_json::Value>(text)
         .ok()
         .and_then(|value| value.get("schemaVersion")?.as_u64());
     if let Some(version) = version.filter(|&version| version > SCHEMA_VERSION.into()) {
@@ -193,8 +198,8 @@ pub(super) fn read_manifest(dir: &Path) -> Result<BundleManifest> {
         .at(path)
         .hint("use a newer smartvm"));
     }
-    let about = |problems| spec::load::about(problems, &path);
-    let manifest: BundleManifest = spec::load(&text, Format::Json).map_err(about)?;
+    let about = |problems| spec::load::about(problems, path);
+    let manifest: BundleManifest = spec::load(text, Format::Json).map_err(about)?;
     manifest.validate().map_err(about)?;
     Ok(manifest)
 }

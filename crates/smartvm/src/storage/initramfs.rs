@@ -13,7 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::modules::ModuleFile;
 use crate::{Error, ErrorKind, Result};
@@ -28,6 +28,35 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o020_600;
+
+/// The initramfs of the `agent` alone, for a kernel that has its drivers built in: made once
+/// for each agent, kept in `dir`.
+///
+/// # Errors
+/// As for [`build`], and where `dir` can't be written.
+pub fn of_agent(agent: &Path, dir: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let found = agent
+        .metadata()
+        .map_err(|e| Error::io("looking at the guest agent", agent, e))?;
+    // Any change of the program shows in one of these.
+    let stamp = format!(
+        "{} {} {} {} {} {}",
+        found.dev(),
+        found.ino(),
+        found.size(),
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime_nsec()
+    );
+    let name = super::checksum::sha256_of(stamp.as_bytes());
+    let path = dir.join(format!("{}.cpio", &name[..16]));
+    if !path.is_file() {
+        crate::durable::private_dir(dir)?;
+        crate::durable::write_whole(&path, &build(agent, &[])?)?;
+    }
+    Ok(path)
+}
 
 /// Makes an initramfs of the `agent`, as [`crate::agent::binary::find`] finds it, that loads
 /// `modules` in the order given.

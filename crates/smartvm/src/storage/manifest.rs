@@ -1,6 +1,8 @@
 //! The manifest of a bundle: what it holds, for which machine, and how to tell that it is
 //! whole.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -9,6 +11,7 @@ use typed_builder::TypedBuilder;
 
 use super::checksum::is_sha256;
 use crate::spec::{Arch, Problem, Problems, RootfsType};
+use crate::{Error, ErrorKind, Result};
 
 /// The one version of the format there is.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -111,8 +114,12 @@ impl BundleManifest {
                 "1 to 128 letters, digits, `.`, `_` and `-`, but not `.` or `..`",
             );
         }
-        if self.firecracker_version.trim().is_empty() {
-            wrong("firecrackerVersion", "is empty", "a version such as 1.12.1");
+        if !is_firecracker_version(&self.firecracker_version) {
+            wrong(
+                "firecrackerVersion",
+                &format!("is {:?}", self.firecracker_version),
+                "a version such as 1.12.1, or `latest`",
+            );
         }
         if self.rootfs_type == RootfsType::Squashfs && self.rootfs_is_read_only == Some(false) {
             wrong(
@@ -138,6 +145,19 @@ impl BundleManifest {
             artifact.validate(field, &mut problems);
         }
         problems.into_result()
+    }
+
+    /// Writes it as the manifest of a new bundle in `dir`.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        self.validate()
+            .map_err(|problems| problems.about("the new bundle's manifest"))?;
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|cause| Error::new(ErrorKind::Invalid, "writing a manifest").because(cause))?;
+        text.push('\n');
+        let path = dir.join(super::bundle::MANIFEST);
+        File::create_new(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|cause| Error::io("writing", path, cause))
     }
 
     /// The files, each with the name of its field.
@@ -243,6 +263,15 @@ impl ArtifactManifest {
         };
         is_file_name(name).then(|| PathBuf::from(name))
     }
+}
+
+fn is_firecracker_version(text: &str) -> bool {
+    let numbers = text.strip_prefix('v').unwrap_or(text);
+    // Releases are named by two numbers where any patch of them will do.
+    text == "latest"
+        || [numbers, &format!("{numbers}.0")]
+            .iter()
+            .any(|version| version.parse::<crate::firecracker::Version>().is_ok())
 }
 
 /// Whether this can name a bundle.

@@ -9,14 +9,21 @@ pub mod bundle;
 pub mod checksum;
 pub mod copy;
 mod decompress;
+#[cfg(feature = "download")]
+pub mod download;
+pub mod drive;
+#[cfg(feature = "download")]
+pub mod image;
 pub mod initramfs;
 pub mod kernel;
+pub(crate) mod lock;
 pub mod manifest;
 pub mod modules;
-mod program;
+pub(crate) mod program;
 mod progress;
 pub mod rootfs;
 pub mod space;
+pub mod store;
 mod verified;
 
 pub use build::{BuildOptions, build};

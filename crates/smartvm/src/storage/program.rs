@@ -48,17 +48,38 @@ pub(crate) struct Ended {
 /// Runs a program to its end, without standard input; kills it when it is cancelled or takes
 /// longer than `deadline`.
 pub(crate) fn run(
+    command: Command,
+    deadline: Duration,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Ended> {
+    let program = PathBuf::from(command.get_program());
+    let stdout = tempfile::tempfile().map_err(|e| Error::io("running", program, e))?;
+    run_on(command, Stdio::null(), stdout, deadline, cancelled)
+}
+
+/// The same with standard input, and its whole standard output in a file.
+pub(crate) fn run_with(
+    command: Command,
+    stdin: Stdio,
+    stdout: File,
+    deadline: Duration,
+) -> Result<Ended> {
+    run_on(command, stdin, stdout, deadline, &|| false)
+}
+
+fn run_on(
     mut command: Command,
+    stdin: Stdio,
+    mut stdout: File,
     deadline: Duration,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Ended> {
     let program = PathBuf::from(command.get_program());
     let failed = |cause| Error::io("running", &program, cause);
     // Files, not pipes: nobody has to read them while the program runs.
-    let mut stdout = tempfile::tempfile().map_err(failed)?;
     let mut stderr = tempfile::tempfile().map_err(failed)?;
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout.try_clone().map_err(failed)?)
         .stderr(stderr.try_clone().map_err(failed)?)
         .spawn()

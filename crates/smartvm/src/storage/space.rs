@@ -41,7 +41,8 @@ pub fn require_free(dir: &Path, needed: u64, purpose: &str) -> Result<()> {
 }
 
 /// A number of bytes for people: "3.2 GiB"; exact below 10 KiB.
-pub(crate) struct Size(pub(crate) u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
 
 impl std::fmt::Display for Size {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

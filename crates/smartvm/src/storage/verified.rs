@@ -55,14 +55,9 @@ impl Bundle {
     /// # Errors
     /// As for [`Bundle::verify`].
     pub fn verify_once(&self, dir: &Path, watch: &mut Watch<'_>) -> Result<()> {
-        let stamps = || -> Result<Stamps> {
-            let artifacts = self.artifacts().map(Stamp::of).collect::<Result<_>>()?;
-            Ok(Stamps { artifacts })
-        };
         // Taken before verifying: what changes meanwhile is verified again the next time.
-        let now = stamps()?;
-        let name = sha256_of(self.dir().as_os_str().as_encoded_bytes());
-        let file = dir.join(format!("{name}.json"));
+        let now = self.stamps()?;
+        let file = self.stamps_file(dir);
         // A record that can't be read is as good as none.
         if durable::read_state(&file, FORMAT).is_ok_and(|known| known.as_ref() == Some(&now)) {
             return Ok(());
@@ -70,5 +65,21 @@ impl Bundle {
         self.verify(watch)?;
         durable::private_dir(dir)?;
         durable::write_state(&file, FORMAT, &now)
+    }
+
+    /// Notes that it is as its manifest says: by who hashed every byte of it just now.
+    pub(crate) fn mark_verified(&self, dir: &Path) -> Result<()> {
+        durable::private_dir(dir)?;
+        durable::write_state(&self.stamps_file(dir), FORMAT, &self.stamps()?)
+    }
+
+    fn stamps(&self) -> Result<Stamps> {
+        let artifacts = self.artifacts().map(Stamp::of).collect::<Result<_>>()?;
+        Ok(Stamps { artifacts })
+    }
+
+    fn stamps_file(&self, dir: &Path) -> PathBuf {
+        let name = sha256_of(self.dir().as_os_str().as_encoded_bytes());
+        dir.join(format!("{name}.json"))
     }
 }

@@ -44,7 +44,7 @@ fn one(rule: &FirewallRule, path: &str, report: &mut Report) {
 }
 
 /// An IPv4 address or network.
-pub(super) fn destination(text: &str) -> Result<Ipv4Net, (String, String)> {
+pub(crate) fn destination(text: &str) -> Result<Ipv4Net, (String, String)> {
     const ALLOWED: &str = "an IPv4 address or network, such as 10.0.0.0/8";
     let refuse = |problem: &str| Err((format!("{} {problem}", quoted(text)), ALLOWED.to_owned()));
     let (address, prefix) = match text.split_once('/') {

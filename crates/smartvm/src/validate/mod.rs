@@ -20,6 +20,7 @@ mod wireguard;
 
 use std::path::Path;
 
+pub(crate) use firewall::destination;
 pub use options::{
     validate_base_image_manager_options, validate_ensure_base_image_options,
     validate_network_options, validate_options,

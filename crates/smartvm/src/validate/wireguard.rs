@@ -1,7 +1,8 @@
-//! Tunnels, as far as their text needn't be understood.
+//! Tunnels.
 
 use super::report::Report;
 use crate::name::IfName;
+use crate::network::wireguard::Config;
 use crate::spec::WireGuardConfig;
 
 /// Routing tables that the kernel and its tools use themselves: unspec, default, main, local.
@@ -22,6 +23,12 @@ pub(super) fn check(tunnel: &WireGuardConfig, bridge: &str, report: &mut Report)
                 },
                 "a wg-quick configuration of at most 65536 bytes",
             );
+            if !config.trim().is_empty()
+                && config.len() <= MAX_CONFIG_BYTES
+                && let Err(error) = Config::parse(config)
+            {
+                report.wrong("wireguard.config", error.to_string(), error.allowed);
+            }
             ("wireguard.interfaceName", managed.interface_name.as_deref())
         }
         WireGuardConfig::Existing(existing) => (

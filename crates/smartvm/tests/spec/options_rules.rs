@@ -10,6 +10,9 @@ use smartvm::validate::{
     validate_network_options, validate_options, validate_snapshot_create, validate_snapshot_load,
 };
 
+const TUNNEL: &str = "[Interface]\nPrivateKey = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\
+    [Peer]\nPublicKey = /////////////////////////////////////////w8=\n";
+
 fn places(options: &Value) -> Vec<String> {
     let options: SmartVmOptions = spec::load(&options.to_string(), Format::Json).unwrap();
     match validate_options(&options) {
@@ -49,11 +52,13 @@ fn every_rule_of_the_options_names_its_place() {
         (json!({"subnet": "224.0.0.0/8"}), Some("subnet")),
         (json!({"firewall": {"egress": {"rules": [{"action": "deny", "to": "x"}]}}}), Some("firewall.egress.rules[0].to")),
         (wireguard(json!({"config": " \n"})), Some("wireguard.config")),
+        (wireguard(json!({"config": TUNNEL})), None),
+        (wireguard(json!({"config": format!("{TUNNEL}PostUp = x\n")})), Some("wireguard.config")),
         (wireguard(json!({"config": "x".repeat(65537)})), Some("wireguard.config")),
-        (wireguard(json!({"config": "c", "interfaceName": "wg/0"})), Some("wireguard.interfaceName")),
-        (wireguard(json!({"config": "c", "interfaceName": "svbr0"})), Some("wireguard.interfaceName")),
-        (wireguard(json!({"config": "c", "routeTable": 254})), Some("wireguard.routeTable")),
-        (wireguard(json!({"config": "c", "routeTable": 0})), Some("wireguard.routeTable")),
+        (wireguard(json!({"config": TUNNEL, "interfaceName": "wg/0"})), Some("wireguard.interfaceName")),
+        (wireguard(json!({"config": TUNNEL, "interfaceName": "svbr0"})), Some("wireguard.interfaceName")),
+        (wireguard(json!({"config": TUNNEL, "routeTable": 254})), Some("wireguard.routeTable")),
+        (wireguard(json!({"config": TUNNEL, "routeTable": 0})), Some("wireguard.routeTable")),
         (wireguard(json!({"existingInterface": ""})), Some("wireguard.existingInterface")),
         (wireguard(json!({"existingInterface": "wg0"})), None),
         (json!({"maxStoredBaseImages": 0}), Some("maxStoredBaseImages")),

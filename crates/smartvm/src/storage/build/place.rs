@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
-use super::MANIFEST;
-use crate::storage::bundle::read_manifest;
+use crate::storage::bundle::{MANIFEST, read_manifest};
 use crate::storage::private_dir;
 use crate::{Error, ErrorKind, Result};
 

@@ -1,0 +1,208 @@
+//! The tables in the kernel, through nft, in the calling thread's network namespace.
+
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::render::{self, SUBNET_POLICY, Scope, guest_element, table, vm_policy};
+use super::{Ruleset, VmPort, render as whole};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::IfName;
+use crate::spec::FirewallEgress;
+use crate::storage::program;
+
+/// Ten thousand rules take about a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes the tables what the ruleset says, whatever they were, in one transaction.
+pub fn apply(ruleset: &Ruleset) -> Result<()> {
+    transaction(&whole(ruleset)?, "setting the firewall")
+}
+
+/// Removes the tables; no matter if they aren't there.
+pub fn remove(bridge: &IfName) -> Result<()> {
+    let name = table(bridge);
+    let mut text = String::new();
+    for family in ["inet", "bridge"] {
+        text.push_str(&format!(
+            "table {family} {name}\ndelete table {family} {name}\n"
+        ));
+    }
+    transaction(&text, "removing the firewall")
+}
+
+/// Whether both tables are there.
+pub fn is_there(bridge: &IfName) -> Result<bool> {
+    let name = table(bridge);
+    Ok(objects("inet", &name)?.is_some() && objects("bridge", &name)?.is_some())
+}
+
+/// Admits one guest. Nothing that stands is rendered again: elements are added, and the
+/// guest's own policy where it has one.
+pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
+    // Once more is once: what it may have left is taken away first.
+    remove_vm(bridge, vm)?;
+    let name = table(bridge);
+    let mut text = String::new();
+    if let Some(egress) = &vm.policy {
+        let chain = vm_policy(vm);
+        let chains = render::policy(&chain, Some(egress), Scope::Vm)?;
+        text.push_str(&format!("table inet {name} {{\n{chains}}}\n"));
+        for direction in ["out", "back"] {
+            text.push_str(&format!(
+                "add element inet {name} vm_{direction} {{ {} : jump {chain}_{direction} }}\n",
+                vm.ip
+            ));
+        }
+    }
+    text.push_str(&format!(
+        "add element bridge {name} guests {{ {} }}\nadd element bridge {name} taps {{ \"{}\" }}\n",
+        guest_element(vm),
+        vm.tap
+    ));
+    transaction(&text, &format!("admitting the guest {}", vm.ip))
+}
+
+/// Shuts one guest out, and forgets its policy; no matter if it or the tables aren't there.
+pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
+    let name = table(bridge);
+    let there = objects("bridge", &name)?.is_some();
+    let Some(known) = objects("inet", &name)?.filter(|_| there) else {
+        return Ok(());
+    };
+    // Added first, so that there is something to delete.
+    let mut text = String::new();
+    for (set, element) in [
+        ("taps", format!("\"{}\"", vm.tap)),
+        ("guests", guest_element(vm)),
+    ] {
+        for verb in ["add", "delete"] {
+            text.push_str(&format!(
+                "{verb} element bridge {name} {set} {{ {element} }}\n"
+            ));
+        }
+    }
+    let chain = vm_policy(vm);
+    if known
+        .iter()
+        .any(|(_, object)| *object == format!("{chain}_out"))
+    {
+        for direction in ["out", "back"] {
+            let element = format!("vm_{direction} {{ {} : jump {chain}_{direction} }}", vm.ip);
+            text.push_str(&format!("add element inet {name} {element}\n"));
+            text.push_str(&format!("delete element inet {name} {element}\n"));
+        }
+        text.push_str(&forget(&name, &chain, &known, true));
+    }
+    transaction(&text, &format!("shutting out the guest {}", vm.ip))
+}
+
+/// Puts another policy in the place of the subnet's, in one transaction: what it denies ends
+/// at once, what it allows goes on.
+pub fn replace_policy(bridge: &IfName, egress: &FirewallEgress) -> Result<()> {
+    let name = table(bridge);
+    let Some(known) = objects("inet", &name)? else {
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            format!("the network of {bridge} isn't up"),
+        )
+        .hint("smartvm network up"));
+    };
+    let chains = render::policy(SUBNET_POLICY, Some(egress), Scope::Subnet)?;
+    let mut text = forget(&name, SUBNET_POLICY, &known, false);
+    text.push_str(&format!("table inet {name} {{\n{chains}}}\n"));
+    transaction(&text, "setting the firewall's rules")
+}
+
+/// Empties a policy's chains and deletes its maps, and the chains too where they go.
+fn forget(table: &str, policy: &str, known: &[(String, String)], chains: bool) -> String {
+    let mut text = String::new();
+    for direction in ["out", "back"] {
+        text.push_str(&format!("flush chain inet {table} {policy}_{direction}\n"));
+    }
+    for (kind, object) in known {
+        let number = object
+            .strip_prefix(policy)
+            .and_then(|it| it.strip_prefix('_'));
+        let is_map = kind == "map"
+            && number.is_some_and(|rest| rest.starts_with(|it: char| it.is_ascii_digit()));
+        if is_map {
+            text.push_str(&format!("delete map inet {table} {object}\n"));
+        }
+    }
+    for direction in ["out", "back"].iter().filter(|_| chains) {
+        text.push_str(&format!("delete chain inet {table} {policy}_{direction}\n"));
+    }
+    text
+}
+
+/// Kinds and names of a table's maps and chains; `None`: there is no such table.
+fn objects(family: &str, table: &str) -> Result<Option<Vec<(String, String)>>> {
+    let Some(listed) = list(&["-t", "list", "table", family, table])? else {
+        return Ok(None);
+    };
+    let objects = listed.iter().filter_map(|object| {
+        let (kind, object) = object.as_object()?.iter().next()?;
+        Some((kind.clone(), object.get("name")?.as_str()?.to_owned()))
+    });
+    Ok(Some(objects.collect()))
+}
+
+/// What nft lists as JSON; `None`: there is no such thing.
+pub(super) fn list(what: &[&str]) -> Result<Option<Vec<serde_json::Value>>> {
+    let nft = find()?;
+    let mut said = tempfile::tempfile().map_err(|e| Error::io("running", &nft, e))?;
+    let mut command = Command::new(&nft);
+    command.arg("-j").args(what);
+    let status = program::run_with(
+        command,
+        Stdio::null(),
+        said.try_clone()
+            .map_err(|e| Error::io("running", &nft, e))?,
+        PATIENCE,
+    )?;
+    if status.status != Some(0) {
+        if status.stderr.contains("No such file or directory") {
+            return Ok(None);
+        }
+        return Err(refused(&nft, "listing the firewall", &status));
+    }
+    said.rewind().map_err(|e| Error::io("running", &nft, e))?;
+    let text = std::io::read_to_string(std::io::Read::take(said, 64 << 20))
+        .map_err(|e| Error::io("running", &nft, e))?;
+    let damaged = |e| Error::new(ErrorKind::Corrupt, "reading what nft lists").because(e);
+    let mut listed: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+    match listed["nftables"].take() {
+        serde_json::Value::Array(objects) => Ok(Some(objects)),
+        _ => Ok(Some(Vec::new())),
+    }
+}
+
+fn transaction(text: &str, doing: &str) -> Result<()> {
+    let nft = find()?;
+    let failed = |e| Error::io("running", &nft, e);
+    let mut input = tempfile::tempfile().map_err(failed)?;
+    input.write_all(text.as_bytes()).map_err(failed)?;
+    input.rewind().map_err(failed)?;
+    let mut command = Command::new(&nft);
+    command.args(["-f", "-"]);
+    let unread = tempfile::tempfile().map_err(failed)?;
+    let ended = program::run_with(command, Stdio::from(input), unread, PATIENCE)?;
+    match ended.status {
+        Some(0) => Ok(()),
+        _ => Err(refused(&nft, doing, &ended)),
+    }
+}
+
+fn find() -> Result<PathBuf> {
+    program::find("nft", "nftables")
+}
+
+fn refused(nft: &std::path::Path, doing: &str, ended: &program::Ended) -> Error {
+    let error = program::refused(nft, doing, ended, &ended.stderr);
+    if ended.stderr.contains("Operation not permitted") {
+        return error.hint("the firewall needs root's rights");
+    }
+    error
+}

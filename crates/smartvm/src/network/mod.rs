@@ -1,0 +1,4 @@
+//! The host's network for microVMs.
+
+pub mod firewall;
+pub mod wireguard;

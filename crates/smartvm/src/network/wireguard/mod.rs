@@ -1,0 +1,5 @@
+//! WireGuard tunnels for guests' traffic.
+
+mod config;
+
+pub use config::{Config, ConfigError, Endpoint, Key, Peer};
