@@ -44,6 +44,12 @@ pub(crate) struct Global {
     /// The firecracker executable
     #[arg(long, global = true, value_name = "PATH", env = "SMARTVM_FIRECRACKER")]
     pub(crate) firecracker: Option<PathBuf>,
+    /// A mirror of Firecracker's releases
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_RELEASES")]
+    pub(crate) releases: Option<String>,
+    /// A mirror of the bucket of Firecracker's images
+    #[arg(long, global = true, value_name = "URL", env = "SMARTVM_BUCKET")]
+    pub(crate) bucket: Option<String>,
     /// Results and errors as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -98,6 +104,8 @@ pub(crate) enum Verb {
     Image(verb::image::ImageArgs),
     /// Make, restore and look at snapshots
     Snapshot(verb::snapshot::SnapshotArgs),
+    /// Fetch, list and remove versions of Firecracker
+    Firecracker(verb::firecracker::FirecrackerArgs),
     /// Check a spec
     Validate(verb::validate::ValidateArgs),
     /// Show what would be done for a spec
@@ -124,5 +132,15 @@ impl Verb {
             Self::Exec(_) | Self::Emulate(_) => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_verb_can_be_parsed() {
+        super::Cli::command().debug_assert();
     }
 }

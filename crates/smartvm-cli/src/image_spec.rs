@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use smartvm::Result;
-use smartvm::spec::{BootSource, Drive, MachineConfig, MicroVmSpec, SmartVmOptions};
-use smartvm::storage::{Bundle, Progress, Watch};
+use smartvm::spec::{BootSource, Drive, MachineConfig, MicroVmSpec, RootfsType, SmartVmOptions};
+use smartvm::storage::store::{Held, Store};
+use smartvm::storage::{Bundle, Progress, Watch, drive, initramfs};
+use smartvm::{Error, Result};
 
 use crate::output;
 
@@ -15,17 +16,45 @@ const AGENT_AS_INIT: &str = "smartvm.init=agent";
 /// Memory of a VM that only names an image, in MiB.
 const MEMORY_MIB: u64 = 256;
 
-/// The image with this name, or at this path if it contains `/`.
-pub(crate) fn find(options: &SmartVmOptions, image: &str) -> Result<Bundle> {
-    if image.contains('/') {
-        return Bundle::load(Path::new(image));
-    }
-    Bundle::load(&options.data_dir().join("images").join(image))
+/// An image that is run: from the store, where nobody removes it meanwhile, or from anywhere.
+pub(crate) enum Image {
+    Stored(Box<Held>),
+    Elsewhere(Box<Bundle>),
 }
 
-/// A spec that runs the image, whose files are as its manifest says.
-pub(crate) fn from_image(options: &SmartVmOptions, image: &str) -> Result<MicroVmSpec> {
-    let bundle = find(options, image)?;
+impl Image {
+    pub(crate) fn bundle(&self) -> &Bundle {
+        match self {
+            Self::Stored(held) => held.bundle(),
+            Self::Elsewhere(bundle) => bundle,
+        }
+    }
+}
+
+/// The store that the options name.
+pub(crate) fn store(options: &SmartVmOptions) -> Result<Store> {
+    Store::open(&options.base_image_cache_dir())
+}
+
+/// The image with this name, or at this path if it contains `/`.
+pub(crate) fn find(options: &SmartVmOptions, image: &str) -> Result<Image> {
+    if image.contains('/') {
+        let bundle = Bundle::load(Path::new(image))?;
+        return Ok(Image::Elsewhere(Box::new(bundle)));
+    }
+    let held = store(options)?.hold(image)?;
+    Ok(Image::Stored(Box::new(held)))
+}
+
+/// A spec that runs the image, whose files are as its manifest says. The image is to be held
+/// until the VM is made.
+pub(crate) fn from_image(
+    options: &SmartVmOptions,
+    image: &str,
+    scratch: Option<u64>,
+) -> Result<(MicroVmSpec, Image)> {
+    let image = find(options, image)?;
+    let bundle = image.bundle();
     let mut tell = |progress: Progress| {
         if let Progress::Stage(stage) = progress {
             output::note(stage);
@@ -37,14 +66,35 @@ pub(crate) fn from_image(options: &SmartVmOptions, image: &str) -> Result<MicroV
         .kernel_image_path(&bundle.kernel().path)
         .boot_args(bundle.boot_args())
         .build();
-    boot_source.initrd_path = bundle.initrd().map(|initrd| initrd.path.clone());
+    boot_source.initrd_path = Some(match bundle.initrd() {
+        Some(initrd) => initrd.path.clone(),
+        // Commands can be run in any image: its kernel has the drivers built in.
+        None => {
+            let agent = smartvm::agent::binary::find(None)?;
+            initramfs::of_agent(&agent, &options.data_dir().join("initramfs"))?
+        }
+    });
+    let overlay = match (scratch, bundle.rootfs_type()) {
+        (Some(_), _) => Some("smartvm.overlay=/dev/vdb"),
+        (None, RootfsType::Squashfs) => Some("smartvm.overlay=tmpfs"),
+        (None, _) => None,
+    };
+    let args = boot_source.boot_args.get_or_insert_default();
+    if let Some(overlay) = overlay.filter(|_| !args.contains("smartvm.overlay=")) {
+        args.push(' ');
+        args.push_str(overlay);
+    }
     let root = Drive::builder()
         .drive_id("root")
         .path_on_host(&bundle.rootfs().path)
         .is_root_device(true)
-        .is_read_only(bundle.is_read_only())
+        .is_read_only(bundle.is_read_only() || scratch.is_some())
         .build();
-    Ok(MicroVmSpec::builder()
+    let mut drives = vec![root];
+    if let Some(size) = scratch {
+        drives.push(blank(options, size)?);
+    }
+    let spec = MicroVmSpec::builder()
         .boot_source(boot_source)
         .machine_config(
             MachineConfig::builder()
@@ -52,7 +102,27 @@ pub(crate) fn from_image(options: &SmartVmOptions, image: &str) -> Result<MicroV
                 .mem_size_mib(MEMORY_MIB)
                 .build(),
         )
-        .drives(vec![root])
+        .drives(drives)
+        .build();
+    Ok((spec, image))
+}
+
+/// A drive for what the guest writes: a copy of a blank one, gone with the VM.
+fn blank(options: &SmartVmOptions, size: u64) -> Result<Drive> {
+    let dir = options.data_dir().join("scratch");
+    smartvm::durable::private_dir(&dir)?;
+    let path = dir.join(format!("ext4-{size}.img"));
+    if !path.is_file() {
+        let new = tempfile::tempdir_in(&dir).map_err(|e| Error::io("making", &dir, e))?;
+        let made = new.path().join("drive");
+        drive::create_ext4(&made, size, &|| false)?;
+        std::fs::rename(&made, &path).map_err(|e| Error::io("naming", &path, e))?;
+    }
+    Ok(Drive::builder()
+        .drive_id("scratch")
+        .path_on_host(path)
+        .is_root_device(false)
+        .ephemeral(true)
         .build())
 }
 

@@ -4,6 +4,7 @@ mod cli;
 mod guest_command;
 mod image_spec;
 mod output;
+mod progress;
 mod settings;
 mod terminal;
 mod verb;

@@ -38,6 +38,11 @@ pub(crate) fn json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
+/// Whether nothing but results and errors is to be said.
+pub(crate) fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// A line of a result.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<()> {
     written(writeln!(std::io::stdout().lock(), "{text}"))
@@ -66,7 +71,7 @@ fn written(done: std::io::Result<()>) -> Result<()> {
 
 /// A line for whoever watches; not a result.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if !quiet() {
         complain(format_args!("{text}"));
     }
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use smartvm::spec::SmartVmOptions;
+use smartvm::storage::download::Settings;
 use smartvm::{Parts, Result, SmartVm};
 
 use crate::cli::Global;
@@ -45,7 +46,28 @@ pub(crate) fn open(global: &Global, assume_kvm: bool) -> Result<SmartVm> {
     parts.assume_kvm = assume_kvm;
     // This very executable keeps VMs, also after it was replaced on disk meanwhile.
     parts.keeper = std::env::current_exe().ok();
+    parts.sources.releases.clone_from(&global.releases);
+    parts.sources.bucket.clone_from(&global.bucket);
+    parts.sources.downloads = downloads();
     SmartVm::open(options(global)?, parts)
+}
+
+/// Proxies and certificates as the environment names them, in the usual variables.
+fn downloads() -> Settings {
+    let variable = |names: &[&str]| {
+        let set = names.iter().filter_map(|name| std::env::var(name).ok());
+        set.into_iter().find(|value| !value.is_empty())
+    };
+    let mut settings = Settings::default();
+    let proxy = |names: &[&str]| variable(names).map(smartvm::spec::Secret::from);
+    settings.proxies.http = proxy(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]);
+    settings.proxies.https = proxy(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]);
+    settings.proxies.none_for = variable(&["no_proxy", "NO_PROXY"]);
+    settings.certificates = variable(&["SSL_CERT_FILE"])
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    settings
 }
 
 /// Data and runtime directory: the system's for root, the user's own otherwise.

@@ -4,7 +4,7 @@ use clap::Args;
 use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
-use crate::{cli::HostArgs, output};
+use crate::{cli::HostArgs, output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -19,6 +19,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     let mut spec: smartvm::spec::MicroVmSpec = smartvm::spec::load_file(&args.file)?;
     // It has to outlive this process, or it could never be started.
     spec.lifetime = Some(Lifetime::Detached);
+    smartvm.ensure_binary(&progress::downloads()).await?;
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

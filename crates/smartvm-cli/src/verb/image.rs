@@ -1,7 +1,10 @@
+mod store;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use smartvm::storage::rootfs::RootfsOptions;
+use smartvm::storage::store::{Origin, Record, Store};
 use smartvm::storage::{BuildOptions, Bundle, Progress, Watch, build};
 use smartvm::{Error, ErrorKind, Result, agent};
 
@@ -17,7 +20,30 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, Subcommand)]
 enum ImageVerb {
     /// Make an image from a kernel, its modules and a root file system
+    #[command(
+        after_help = "Example:\n  smartvm image build --kernel vmlinuz --modules \
+                            /lib/modules/6.1.0-1-amd64 --rootfs root.tar --output web"
+    )]
     Build(Box<BuildArgs>),
+    /// Fetch Firecracker's own image, or that of a hosted manifest; prints its name
+    Pull(store::PullArgs),
+    /// List the images in the store
+    Ls,
+    /// Remove images that no VM uses
+    Rm(store::Images),
+    /// Make room: remove the images that were used longest ago and that no VM uses
+    Prune(store::PruneArgs),
+    /// Copy an image in the store under another name
+    #[command(after_help = "Example:\n  smartvm image clone web web-2")]
+    Clone {
+        /// The image
+        image: String,
+        /// The copy's name
+        name: String,
+    },
+    /// Make a blank drive
+    #[command(after_help = "Example:\n  smartvm image create-drive --size 1GiB --fs ext4 data.img")]
+    CreateDrive(DriveArgs),
     /// All that is known of an image
     Inspect(OneImage),
     /// Compare an image's files with its checksums
@@ -31,6 +57,18 @@ struct OneImage {
 }
 
 #[derive(Debug, Args)]
+struct DriveArgs {
+    /// Its size, such as 1GiB
+    #[arg(long, value_parser = size)]
+    size: u64,
+    /// Its file system
+    #[arg(long, default_value = "ext4", value_parser = ["ext4"])]
+    fs: String,
+    /// The file to make
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct BuildArgs {
     /// The kernel: vmlinuz (bzImage) or vmlinux
     #[arg(long, value_name = "VMLINUZ|VMLINUX")]
@@ -41,8 +79,8 @@ struct BuildArgs {
     /// The root file system: a directory or a tar archive
     #[arg(long, value_name = "DIR|TAR")]
     rootfs: PathBuf,
-    /// Where the image is made
-    #[arg(short, long, value_name = "DIR")]
+    /// Where the image is made: a directory if it contains `/`, else a name in the store
+    #[arg(short, long, value_name = "NAME|DIR")]
     output: PathBuf,
     /// Its name [default: the last part of --output]
     #[arg(long)]
@@ -68,7 +106,7 @@ struct BuildArgs {
 }
 
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .trim()
@@ -89,28 +127,69 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".into())
 }
 
-pub(crate) fn run(global: &Global, args: ImageArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
     let mut tell = |progress: Progress| match progress {
         Progress::Stage(stage) => output::note(stage),
         Progress::Note(note) => output::note(format_args!("note: {note}")),
         _ => {}
     };
-    let mut watch = Watch::new(&mut tell, &|| false);
+    let watch = &mut Watch::new(&mut tell, &|| false);
+    let vms = || settings::open(global, false);
     match args.verb {
         ImageVerb::Build(args) => {
-            let bundle = build(&options(*args)?, &mut watch)?;
+            let to_store = !args.output.as_os_str().as_encoded_bytes().contains(&b'/');
+            let bundle = match to_store {
+                true => build_into(&store::store(&vms()?)?, *args, watch)?,
+                false => build(&options(*args)?, watch)?,
+            };
             output::line(bundle.dir().display())?;
         }
+        ImageVerb::Pull(args) => store::pull(&vms()?, args).await?,
+        ImageVerb::Ls => store::list(&store::store(&vms()?)?)?,
+        ImageVerb::Rm(images) => store::remove(&store::store(&vms()?)?, &images)?,
+        ImageVerb::Prune(args) => store::prune(&store::store(&vms()?)?, &args)?,
+        ImageVerb::Clone { image, name } => {
+            let copy = store::store(&vms()?)?.clone_image(&image, &name, watch)?;
+            output::line(copy.bundle().bundle_id())?;
+        }
+        ImageVerb::CreateDrive(args) => {
+            smartvm::storage::drive::create_ext4(&args.file, args.size, watch.cancelled())?;
+            output::line(args.file.display())?;
+        }
+        ImageVerb::Inspect(one) if !one.image.contains('/') => {
+            store::inspect(&store::store(&vms()?)?, &one.image)?;
+        }
         ImageVerb::Inspect(one) => {
-            let bundle = image_spec::find(&settings::options(global)?, &one.image)?;
-            output::value(bundle.manifest())?;
+            let image = image_spec::find(&settings::options(global)?, &one.image)?;
+            output::value(image.bundle().manifest())?;
         }
         ImageVerb::Verify(one) => {
-            let bundle = image_spec::find(&settings::options(global)?, &one.image)?;
-            verify(&bundle, &mut watch)?;
+            let image = image_spec::find(&settings::options(global)?, &one.image)?;
+            verify(image.bundle(), watch)?;
         }
     }
     Ok(0)
+}
+
+/// Makes an image in the store.
+fn build_into(store: &Store, args: BuildArgs, watch: &mut Watch<'_>) -> Result<Bundle> {
+    let name = args.output.to_string_lossy().into_owned();
+    let replace = args.replace;
+    let claim = store.claim(&name, watch.cancelled())?;
+    let work = store.work()?;
+    let made = work.path().join(".made");
+    let mut options = options(args)?;
+    options.bundle_id.get_or_insert(name);
+    options.output.clone_from(&made);
+    build(&options, watch)?;
+    let failed = |e| Error::io("moving the image into", work.path(), e);
+    for entry in std::fs::read_dir(&made).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        std::fs::rename(entry.path(), work.path().join(entry.file_name())).map_err(failed)?;
+    }
+    std::fs::remove_dir(&made).map_err(failed)?;
+    let held = store.put(&claim, work, &Record::new(Origin::Built), replace)?;
+    Ok(held.bundle().clone())
 }
 
 fn options(args: BuildArgs) -> Result<BuildOptions> {

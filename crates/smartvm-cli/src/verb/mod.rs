@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod emulate;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod firecracker;
 pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
@@ -81,7 +82,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Schema(args) => schema::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Emulate(args) => emulate::run(args),
-        Verb::Image(args) => image::run(global, args),
+        Verb::Image(args) => finish(image::run(global, args)),
+        Verb::Firecracker(args) => finish(firecracker::run(&vms(false)?, args)),
         Verb::Validate(args) => validate::run(global, &args),
         Verb::Doctor => doctor::run(global),
         Verb::Version => version(),

@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::console;
 use crate::cli::HostArgs;
 use crate::guest_command::{self, CommandArgs};
-use crate::{image_spec, output};
+use crate::image_spec::Image;
+use crate::{image_spec, output, progress};
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
@@ -34,6 +35,9 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
+    #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
+    scratch: Option<u64>,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -53,7 +57,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
-    let spec = args.spec(smartvm)?;
+    smartvm.ensure_binary(&progress::downloads()).await?;
+    let (spec, image) = args.spec(smartvm)?;
     let mode = match keeps_drives(&spec, smartvm) {
         true => StopMode::Graceful(SHUTDOWN_PATIENCE),
         false => StopMode::Kill,
@@ -63,6 +68,8 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         created = smartvm.create(&spec) => created?,
         status = interrupted.status() => return Ok(status),
     };
+    // Its run dir tells from now on which image it uses.
+    drop(image);
     let options = StartOptions::default();
     let started = tokio::select! {
         started = vm.start(&options) => started.map(|()| None),
@@ -108,10 +115,16 @@ async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> 
 }
 
 impl RunArgs {
-    fn spec(&self, smartvm: &SmartVm) -> Result<MicroVmSpec> {
-        let mut spec = match (&self.file, &self.image) {
-            (Some(file), _) => smartvm::spec::load_file(file)?,
-            (None, Some(image)) => image_spec::from_image(smartvm.options(), image)?,
+    fn spec(&self, smartvm: &SmartVm) -> Result<(MicroVmSpec, Option<Image>)> {
+        let (mut spec, image) = match (&self.file, &self.image) {
+            (Some(file), _) => (smartvm::spec::load_file::<MicroVmSpec>(file)?, None),
+            (None, Some(image)) => {
+                let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
+                if let Image::Stored(_) = image {
+                    image_spec::store(smartvm.options())?.serve(smartvm.runtime().path())?;
+                }
+                (spec, Some(image))
+            }
             (None, None) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
@@ -145,7 +158,7 @@ impl RunArgs {
         if !self.command.is_empty() {
             image_spec::keep_agent_as_init(&mut spec);
         }
-        Ok(spec)
+        Ok((spec, image))
     }
 
     /// What the VM is there for: the command, or the console.

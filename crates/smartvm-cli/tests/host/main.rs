@@ -8,6 +8,7 @@ mod bad_input;
 mod command_line;
 mod faults;
 mod firewall;
+mod images;
 mod lifecycle;
 mod recovery;
 mod snapshots;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::SmartVm;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Binary;
 use crate::firecracker::release::{Installed, Releases};
 use crate::spec::{BaseImageManagerOptions, EnsureBaseImageOptions, SmartVmOptions};
@@ -66,12 +66,21 @@ impl SmartVm {
     /// # Errors
     /// As for [`Releases::install`].
     pub async fn ensure_binary(&self, tell: &Tell) -> Result<&Binary> {
-        match self.binary() {
-            Err(_) if self.options.firecracker_binary_path.is_none() => {}
+        let missing = match self.binary() {
+            Err(missing)
+                if missing.kind() == ErrorKind::Host
+                    && self.options.firecracker_binary_path.is_none() =>
+            {
+                missing
+            }
             found => return found,
-        }
+        };
         let wanted = self.options.firecracker_version.as_deref();
-        self.install(wanted.unwrap_or("latest"), tell).await?;
+        if let Err(failed) = self.install(wanted.unwrap_or("latest"), tell).await {
+            let hint = missing.way_out().unwrap_or_default().to_owned();
+            let what = format!("{missing}, and it can't be fetched");
+            return Err(Error::new(ErrorKind::Host, what).because(failed).hint(hint));
+        }
         self.binary()
     }
 

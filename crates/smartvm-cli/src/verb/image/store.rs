@@ -1,0 +1,166 @@
+//! The verbs on what is in the store.
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde_json::json;
+use smartvm::spec::{BaseImagePreset, EnsureBaseImageOptions};
+use smartvm::storage::space::Size;
+use smartvm::storage::store::{Entry, Store};
+use smartvm::{Result, SmartVm};
+
+use super::size;
+use crate::{image_spec, output, progress};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  smartvm image pull\n  smartvm image pull lts\n  \
+                        smartvm image pull --manifest-url https://example.org/m.json"
+)]
+pub(crate) struct PullArgs {
+    /// Which: latest and lts are Firecracker's own images, hosted is what the options name
+    #[arg(value_name = "latest|lts|hosted", value_parser = preset)]
+    preset: Option<BaseImagePreset>,
+    /// A manifest's URL
+    #[arg(long, value_name = "URL", conflicts_with_all = ["preset", "manifest_path"])]
+    manifest_url: Option<String>,
+    /// A manifest's path
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    manifest_path: Option<std::path::PathBuf>,
+    /// Fetch it although it is there
+    #[arg(long)]
+    force: bool,
+}
+
+fn preset(text: &str) -> Result<BaseImagePreset, String> {
+    serde_json::from_value(json!(text)).map_err(|_| "it is none of: latest, lts, hosted".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// The images' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  smartvm image prune --max-size 4GiB")]
+pub(crate) struct PruneArgs {
+    /// Images may take so much, such as 4GiB: those used longest ago go [default: nothing]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+}
+
+pub(crate) async fn pull(smartvm: &SmartVm, args: PullArgs) -> Result<()> {
+    let mut options = EnsureBaseImageOptions::default();
+    options.preset = args.preset;
+    options.manifest_url = args.manifest_url;
+    options.manifest_path = args.manifest_path;
+    options.force_download = Some(args.force);
+    let held = smartvm
+        .ensure_base_image(&options, &progress::images())
+        .await?;
+    if output::json() {
+        return output::value(&held.record().base_image);
+    }
+    output::line(held.bundle().bundle_id())
+}
+
+pub(crate) fn list(store: &Store) -> Result<()> {
+    let all = store.list()?;
+    if output::json() {
+        let values: Vec<_> = all
+            .iter()
+            .map(|(name, entry)| match entry {
+                Ok(entry) => as_json(store, entry),
+                Err(e) => json!({ "name": name, "error": e.to_string() }),
+            })
+            .collect();
+        return output::value(&values);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "ORIGIN", "SIZE", "CREATED", "LAST USED", "NOTE"]);
+    for (name, entry) in all {
+        match entry {
+            Ok(entry) => {
+                let user = store.user_of(&name)?;
+                table.add_row([
+                    name,
+                    origin(&entry),
+                    Size(entry.disk_bytes).to_string(),
+                    entry.record.created_at.clone(),
+                    time(&entry),
+                    user.map(|user| format!("used by {user}"))
+                        .unwrap_or_default(),
+                ]);
+            }
+            Err(e) => {
+                table.add_row([name.as_str(), "", "", "", "", &e.to_string()]);
+            }
+        }
+    }
+    output::line(table)
+}
+
+/// What is known of an image in the store, with its manifest.
+pub(crate) fn inspect(store: &Store, name: &str) -> Result<()> {
+    let entry = store.get(name)?;
+    let mut value = as_json(store, &entry);
+    if let Some(fields) = value.as_object_mut() {
+        let bundle = smartvm::storage::Bundle::load(&entry.dir)?;
+        fields.insert("manifest".into(), json!(bundle.manifest()));
+    }
+    output::value(&value)
+}
+
+fn as_json(store: &Store, entry: &Entry) -> serde_json::Value {
+    let mut record = json!(entry.record);
+    if let Some(image) = record
+        .get_mut("baseImage")
+        .and_then(|it| it.as_object_mut())
+    {
+        image.insert("lastAccessedAt".into(), json!(time(entry)));
+    }
+    json!({
+        "name": entry.name,
+        "directory": entry.dir,
+        "diskBytes": entry.disk_bytes,
+        "lastUsedAt": time(entry),
+        "usedBy": store.user_of(&entry.name).ok().flatten(),
+        "record": record,
+    })
+}
+
+fn origin(entry: &Entry) -> String {
+    let name = json!(entry.record.origin);
+    name.as_str().unwrap_or_default().to_owned()
+}
+
+fn time(entry: &Entry) -> String {
+    humantime::format_rfc3339_millis(entry.last_used).to_string()
+}
+
+pub(crate) fn remove(store: &Store, images: &Images) -> Result<()> {
+    images.names.iter().try_for_each(|name| store.remove(name))
+}
+
+pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<()> {
+    let gone = store.prune(args.max_size)?;
+    if output::json() {
+        let gone: Vec<_> = gone
+            .iter()
+            .map(|one| json!({ "name": one.name, "diskBytes": one.disk_bytes }))
+            .collect();
+        return output::value(&gone);
+    }
+    for one in gone {
+        output::line(format_args!("{}: {}", one.name, Size(one.disk_bytes)))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn store(smartvm: &SmartVm) -> Result<Store> {
+    let store = image_spec::store(smartvm.options())?;
+    store.serve(smartvm.runtime().path())?;
+    Ok(store)
+}
