@@ -100,6 +100,14 @@ pub(crate) enum Verb {
     Console(verb::Id),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
+    /// Copy a file from or to a VM's guest
+    Cp(verb::cp::CpArgs),
+    /// Change drives, limits and balloon of a running VM
+    Update(Box<verb::update::UpdateArgs>),
+    /// Read and write what a VM's metadata service tells its guest
+    Metadata(verb::metadata::MetadataArgs),
+    /// What a running VM uses
+    Stats(verb::stats::StatsArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
     /// Make, restore and look at snapshots

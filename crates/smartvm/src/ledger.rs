@@ -120,11 +120,20 @@ impl Ledger {
 
     /// Undoes every step that isn't undone, the last first, going on past failures, and
     /// returns these. A step that failed to be undone is tried again the next time.
-    pub fn undo_all(&mut self, mut undo: impl FnMut(&Entry) -> Result<()>) -> Vec<Error> {
+    pub fn undo_all(&mut self, undo: impl FnMut(&Entry) -> Result<()>) -> Vec<Error> {
+        self.undo_some(|_, _| true, undo)
+    }
+
+    /// The same for those steps, by number and entry, that `which` chooses.
+    pub fn undo_some(
+        &mut self,
+        which: impl Fn(usize, &Entry) -> bool,
+        mut undo: impl FnMut(&Entry) -> Result<()>,
+    ) -> Vec<Error> {
         let mut failures = Vec::new();
         for number in (0..self.entries.len()).rev() {
             let entry = &self.entries[number];
-            if entry.undone {
+            if entry.undone || !which(number, entry) {
                 continue;
             }
             match undo(entry) {

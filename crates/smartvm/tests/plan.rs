@@ -189,19 +189,6 @@ fn drives_are_staged_where_the_spec_says() {
 }
 
 #[test]
-fn what_a_version_lacks_is_refused_naming_the_one_that_has_it() {
-    let refused = plan_for(&full(), Version::new(1, 12, 1), &RuntimeOptions::default());
-    let error = refused.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("serial is unknown to Firecracker 1.12.1"),
-        "{error}"
-    );
-    assert!(error.way_out().unwrap().contains("1.14.0"), "{error:?}");
-}
-
-#[test]
 fn relative_paths_are_relative_to_the_callers_directory() {
     let mut spec = full();
     spec.boot_source.kernel_image_path = "vmlinux".into();

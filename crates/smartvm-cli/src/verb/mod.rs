@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod console;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod emulate;
@@ -12,6 +13,7 @@ pub(crate) mod gc;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod metadata;
 pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod ps;
@@ -20,7 +22,9 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod snapshot;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod update;
 pub(crate) mod validate;
 pub(crate) mod wait;
 
@@ -77,6 +81,10 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
         Verb::Snapshot(args) => finish(snapshot::run(&vms(args.assume_kvm())?, &args)),
+        Verb::Cp(args) => finish(cp::run(&vms(false)?, &args)),
+        Verb::Update(args) => finish(update::run(&vms(false)?, &args)),
+        Verb::Metadata(args) => finish(metadata::run(&vms(false)?, &args)),
+        Verb::Stats(args) => finish(stats::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),

@@ -14,3 +14,4 @@ mod recovery;
 mod snapshots;
 mod states;
 mod support;
+mod update;

@@ -3,7 +3,7 @@
 mod binary;
 pub mod client;
 pub mod exit;
-pub mod payload;
+pub mod model;
 #[cfg(feature = "download")]
 pub mod release;
 pub mod snapshot;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CpuVendor, HostFacts, Kvm, files, kernel_image, tap};
 use crate::ErrorKind;
-use crate::spec::{Arch, Drive, HugePages, JailMode, Problem, Problems, RuntimeOptions};
+use crate::spec::{Arch, Drive, HugePages, IoEngine, JailMode, Problem, Problems, RuntimeOptions};
 use crate::validate::ValidSpec;
 
 /// What [`check`] depends on besides the spec and the facts.
@@ -191,7 +191,7 @@ fn drive(
         ));
     }
     let old = facts.kernel_version().is_some_and(|it| it < (5, 10));
-    if drive.io_engine.as_deref() == Some("Async") && old {
+    if drive.io_engine == Some(IoEngine::Async) && old {
         let problem = format!("Async needs Linux 5.10.51, and this is {}", facts.kernel);
         add(Err(Problem::new(
             format!("{path}.ioEngine"),

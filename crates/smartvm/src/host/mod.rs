@@ -28,3 +28,9 @@ pub use limits::OpenFiles;
 pub use memory::{HugePagePool, Memory};
 pub use programs::{FirecrackerFacts, Program};
 pub use space::{SpaceNeed, check_space};
+
+/// Checks a file that is to be put behind a drive of a running VM.
+pub(crate) fn check_drive(path: &std::path::Path, write: bool) -> crate::Result<()> {
+    files::input("pathOnHost", path, true, write)
+        .map_err(|problem| crate::spec::Problems::from(problem).about("the drive's new file"))
+}

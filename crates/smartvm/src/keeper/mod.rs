@@ -5,6 +5,7 @@
 //! socket from the process that made the VM; when that closes, also by `SIGKILL`, a VM with
 //! lifetime `owner` ends, and a `detached` one that runs lives on.
 
+mod console_copy;
 mod link;
 mod process;
 pub mod ring;

@@ -216,7 +216,11 @@ impl Keeper {
                 args,
                 max_runtime_s,
             } => {
-                let reply = match Vmm::spawn(&self.run_dir, &executable, &args) {
+                let spawned = self
+                    .logs
+                    .copy_console(&self.run_dir)
+                    .and_then(|()| Vmm::spawn(&self.run_dir, &executable, &args));
+                let reply = match spawned {
                     Ok(vmm) => {
                         let process = vmm.process().clone();
                         self.vmm = Some(vmm);

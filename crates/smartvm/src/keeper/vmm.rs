@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 
 use rustix::process::Signal;
 
+use super::console_copy::ConsoleCopy;
 use super::ring::Ring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Ended;
@@ -40,17 +41,42 @@ pub(super) struct Drain {
 }
 
 /// The logs of one VM.
-pub(super) struct Logs([Ring; 2]);
+pub(super) struct Logs {
+    kept: [Ring; 2],
+    /// The user's copy of the console.
+    copy: Option<ConsoleCopy>,
+}
 
 const CONSOLE: usize = 0;
 const VMM_LOG: usize = 1;
 
 impl Logs {
     pub(super) fn open(run_dir: &RunDir) -> Result<Self> {
-        Ok(Self([
-            Ring::open(&run_dir.file(file::CONSOLE), CONSOLE_BYTES)?,
-            Ring::open(&run_dir.file(file::VMM_LOG), VMM_LOG_BYTES)?,
-        ]))
+        Ok(Self {
+            kept: [
+                Ring::open(&run_dir.file(file::CONSOLE), CONSOLE_BYTES)?,
+                Ring::open(&run_dir.file(file::VMM_LOG), VMM_LOG_BYTES)?,
+            ],
+            copy: None,
+        })
+    }
+
+    /// Copies the console to the user's file from now on, where the VM's spec names one.
+    pub(super) fn copy_console(&mut self, run_dir: &RunDir) -> Result<()> {
+        if let Some(serial) = run_dir.state()?.spec.serial {
+            self.copy = Some(ConsoleCopy::open(&serial.path)?);
+        }
+        Ok(())
+    }
+
+    /// A log or copy that can't be written (a full disk) must not end the VM.
+    fn write(&mut self, into: usize, bytes: &[u8]) {
+        if let Err(e) = self.kept[into].write(bytes) {
+            tracing::warn!("keeping output: {e}");
+        }
+        if let (CONSOLE, Some(copy)) = (into, &mut self.copy) {
+            copy.write(bytes);
+        }
     }
 }
 
@@ -151,12 +177,7 @@ impl Drain {
                     self.open = false;
                     return;
                 }
-                Ok(length) => {
-                    // A log that can't be written (a full disk) must not end the VM.
-                    if let Err(e) = logs.0[self.into].write(&buffer[..length]) {
-                        tracing::warn!("keeping output: {e}");
-                    }
-                }
+                Ok(length) => logs.write(self.into, &buffer[..length]),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }

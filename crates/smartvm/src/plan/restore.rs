@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, Plan, Planner, arguments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};
-use crate::firecracker::payload::Paths;
+use crate::firecracker::model::Paths;
 use crate::firecracker::snapshot::{self as wire, Load};
 use crate::rundir::{Restored, file};
 use crate::snapshot::{Manifest, Parent, RestoreOptions, drive_name, whole_memory};

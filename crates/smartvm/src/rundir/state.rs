@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
-use crate::firecracker::payload::Paths;
+use crate::firecracker::model::Paths;
 use crate::process::ProcessId;
 use crate::snapshot::{Parent, RestoreOptions};
 use crate::spec::{Lifetime, MicroVmSpec, SnapshotLoadParams};

@@ -19,4 +19,14 @@ pub struct Balloon {
     #[schemars(range(max = 65535))]
     #[builder(default, setter(strip_option))]
     pub stats_polling_interval_s: Option<u64>,
+    /// Whether the guest can be asked which of its pages are free. Needs Firecracker 1.14.
+    /// Default: false. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub free_page_hinting: Option<bool>,
+    /// Whether the guest gives free pages back to the host by itself. Needs Firecracker 1.14,
+    /// which calls it a preview. Default: false. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub free_page_reporting: Option<bool>,
 }

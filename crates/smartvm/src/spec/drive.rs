@@ -41,8 +41,8 @@ pub struct Drive {
     /// How Firecracker does the I/O: `Sync`, or `Async` (io_uring; host kernel 5.10.51 or
     /// newer). Default: `Sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[builder(default, setter(into, strip_option))]
-    pub io_engine: Option<String>,
+    #[builder(default, setter(strip_option))]
+    pub io_engine: Option<IoEngine>,
     /// Whether the image is copied for this microVM alone, and the copy deleted at the end.
     /// Default: what `ephemeralWritableDrives` says for a writable drive, no for a read-only
     /// one.
@@ -71,6 +71,17 @@ impl Drive {
                 .ephemeral
                 .unwrap_or(!self.read_only() && options.ephemeral_writable_drives())
     }
+}
+
+/// How Firecracker reads and writes a drive's file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub enum IoEngine {
+    /// One request after the other.
+    #[default]
+    Sync,
+    /// By io_uring: many at a time.
+    Async,
 }
 
 /// What a flush by the guest does.

@@ -18,6 +18,16 @@ pub struct Mmds {
     #[schemars(length(min = 1))]
     #[builder(setter(into))]
     pub network_interfaces: Vec<String>,
+    /// Address of the service, link-local (169.254.1.0 to 169.254.254.255). Default:
+    /// 169.254.169.254. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(into, strip_option))]
+    pub ipv4_address: Option<String>,
+    /// Whether answers are plain text whatever the guest accepts, as EC2's are. Needs
+    /// Firecracker 1.13. Default: false. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub imds_compat: Option<bool>,
 }
 
 /// Version of the metadata protocol.

@@ -45,7 +45,7 @@ pub use boot_source::BootSource;
 pub use bundle::{
     BaseImageBundle, BaseImageChecksums, BaseImageSizes, BaseImageSource, BaseImageSourceKind,
 };
-pub use drive::{CacheType, Drive};
+pub use drive::{CacheType, Drive, IoEngine};
 pub use entropy::Entropy;
 pub use firewall::{
     FirewallAction, FirewallConfig, FirewallEgress, FirewallPorts, FirewallProtocol, FirewallRule,

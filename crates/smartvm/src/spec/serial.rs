@@ -17,7 +17,8 @@ pub struct Serial {
     /// File that gets the output; made if missing, never deleted.
     #[builder(setter(into))]
     pub path: PathBuf,
-    /// Limit on the output, in bytes; what is above it is dropped. Default: none.
+    /// Limit on the console's output, in bytes; what is above it is dropped, here and in the
+    /// ring. Needs Firecracker 1.16. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(strip_option))]
     pub rate_limiter: Option<TokenBucket>,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::Link;
 use crate::process::ProcessId;
 use crate::snapshot::{Place, claim, merge, usage};
@@ -125,8 +125,8 @@ pub struct Outcome {
 
 /// What steps need from whoever does them.
 pub struct Hands<'a> {
-    /// The VM's keeper, which starts its Firecracker.
-    pub keeper: &'a mut Link,
+    /// The VM's keeper, which starts its Firecracker; steps at run time have none.
+    pub keeper: Option<&'a mut Link>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
 }
@@ -165,7 +165,13 @@ impl Step {
             Self::SpawnVmm {
                 executable, args, ..
             } => {
-                let process = hands.keeper.spawn_vmm(executable, args)?;
+                let keeper = hands.keeper.as_mut().ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::WrongState,
+                        "only a VM's start starts Firecracker",
+                    )
+                })?;
+                let process = keeper.spawn_vmm(executable, args)?;
                 return Ok(Outcome {
                     process: Some(process),
                 });

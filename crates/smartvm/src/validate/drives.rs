@@ -8,8 +8,6 @@ use super::report::{Report, quoted};
 use crate::name::DeviceId;
 use crate::spec::{Drive, RuntimeOptions};
 
-const ENGINES: [&str; 2] = ["Sync", "Async"];
-
 pub(super) fn check(drives: &[Drive], runtime: &RuntimeOptions, report: &mut Report) {
     if !report.few("drives", drives.len()) {
         return;
@@ -55,14 +53,6 @@ fn one(drive: &Drive, path: &str, report: &mut Report) {
     }
     if let Some(uuid) = &drive.part_uuid {
         part_uuid(drive, uuid, &format!("{path}.partUuid"), report);
-    }
-    if let Some(engine) = &drive.io_engine {
-        report.demand(
-            ENGINES.contains(&engine.as_str()),
-            format!("{path}.ioEngine"),
-            || format!("{} isn't an I/O engine", quoted(engine)),
-            &ENGINES.join(", "),
-        );
     }
     rate_limiter::check(
         drive.rate_limiter.as_ref(),

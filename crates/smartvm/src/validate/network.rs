@@ -1,5 +1,7 @@
 //! Network interfaces and the metadata service on them.
 
+use std::net::Ipv4Addr;
+
 use super::rate_limiter;
 use super::report::{Report, quoted};
 use crate::name::{DeviceId, IfName, MacAddress};
@@ -59,6 +61,12 @@ fn one(interface: &NetworkInterface, path: &str, report: &mut Report) -> Option<
     ] {
         rate_limiter::check(limiter.as_ref(), &format!("{path}.{field}"), report);
     }
+    report.demand(
+        interface.mtu.is_none_or(|mtu| mtu >= 68),
+        format!("{path}.mtu"),
+        || "is smaller than the smallest packet that IPv4 allows".into(),
+        "68 to 65535",
+    );
     let text = interface.guest_mac.as_deref()?;
     let mac: MacAddress = report.name(format!("{path}.guestMac"), text)?;
     report.demand(
@@ -77,6 +85,17 @@ fn mmds_interfaces(mmds: &Mmds, interfaces: &[NetworkInterface], report: &mut Re
         || "is empty".into(),
         "at least one `ifaceId` of `networkInterfaces`",
     );
+    if let Some(address) = &mmds.ipv4_address {
+        let link_local = address
+            .parse()
+            .is_ok_and(|it: Ipv4Addr| matches!(it.octets(), [169, 254, 1..=254, _]));
+        report.demand(
+            link_local,
+            "mmds.ipv4Address",
+            || format!("{} isn't a link-local address", quoted(address)),
+            "169.254.1.0 to 169.254.254.255",
+        );
+    }
     let known: Vec<&str> = interfaces.iter().map(|one| one.iface_id.as_str()).collect();
     for (index, id) in mmds.network_interfaces.iter().enumerate() {
         report.demand(

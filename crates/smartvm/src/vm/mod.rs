@@ -14,26 +14,30 @@
 //! `owner` owns it: when that handle goes, the VM ends.
 
 mod held;
+mod metadata;
 mod start;
+mod stats;
 mod stop;
+mod update;
 mod wake;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use start::CancelOnDrop;
 pub use start::{Event, StartOptions, Watch};
+pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
+pub use update::{Change, Direction};
 
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
-use crate::firecracker::client::{Method, Request};
+use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::keeper::Link;
 use crate::name::VmId;
 use crate::plan::Plan;
@@ -135,17 +139,17 @@ impl MicroVm {
 
     /// Stops its guest's processors. Pausing a paused VM does nothing.
     pub async fn pause(&self) -> Result<()> {
-        self.switch(Operation::Pause, "Paused").await
+        self.switch(Operation::Pause, Wire::Paused).await
     }
 
     /// Lets its guest go on. Resuming a running VM does nothing.
     pub async fn resume(&self) -> Result<()> {
-        self.switch(Operation::Resume, "Resumed").await
+        self.switch(Operation::Resume, Wire::Resumed).await
     }
 
-    async fn switch(&self, operation: Operation, wire: &str) -> Result<()> {
+    async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
         let held = self.begin(operation).await?;
-        let request = Request::new(Method::Patch, "/vm", &json!({ "state": wire }))?;
+        let request = VmBody { state: wire }.request()?;
         self.client().send(&request).await?;
         if operation == Operation::Resume && held.state.agent.is_some() {
             self.wake_guest().await?;

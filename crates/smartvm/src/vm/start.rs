@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::held::Held;
 use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
 use crate::error::{Error, ErrorKind, Result};
-use crate::firecracker::client::{Method, Request};
 use crate::firecracker::exit::Reason;
+use crate::firecracker::model::Action;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
 use crate::plan::{Launch, Plan};
@@ -193,6 +191,13 @@ impl MicroVm {
     async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<()> {
         let mut client = self.client();
         client.wait_ready(READY_PATIENCE).await?;
+        let running = client.version().await?;
+        if running != plan.firecracker_version {
+            let planned = plan.firecracker_version;
+            let message = format!("Firecracker {running} runs where {planned} was planned for");
+            return Err(Error::new(ErrorKind::Host, message)
+                .hint("its executable was replaced meanwhile: try again"));
+        }
         for request in &plan.requests {
             options.tell(&Event::Configuring {
                 path: request.path(),
@@ -207,8 +212,7 @@ impl MicroVm {
         }
         let begun = match &plan.launch {
             Launch::Boot => {
-                let body = json!({ "action_type": "InstanceStart" });
-                let start = Request::new(Method::Put, "/actions", &body)?;
+                let start = Action::InstanceStart.request()?;
                 options.tell(&Event::Configuring { path: start.path() })?;
                 client.send_within(&start, BOOT_PATIENCE).await?;
                 State::Running
@@ -268,7 +272,7 @@ fn do_steps(
             return Err(cancelled());
         }
         let mut hands = Hands {
-            keeper: link,
+            keeper: Some(&mut *link),
             cancelled: &|| stop.load(Ordering::Relaxed),
         };
         ledger.run(step, |step| {

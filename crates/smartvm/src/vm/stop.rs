@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
 use crate::error::{Error, ErrorKind, Result};
-use crate::firecracker::client::{Method, Request};
 use crate::firecracker::exit::Reason;
+use crate::firecracker::model::VmState::Resumed;
+use crate::firecracker::model::{Action, VmBody};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, Operation, State};
 use crate::spec::Arch;
@@ -110,7 +110,7 @@ impl MicroVm {
     /// Asks the guest to shut down: through its agent, else by Ctrl-Alt-Del.
     async fn ask_guest(&self, was: State) -> Result<()> {
         if was == State::Paused {
-            let request = Request::new(Method::Patch, "/vm", &json!({ "state": "Resumed" }))?;
+            let request = VmBody { state: Resumed }.request()?;
             self.client().send(&request).await?;
         }
         let by_agent = async { self.agent()?.with_patience(AGENT_PATIENCE).shutdown().await };
@@ -118,10 +118,8 @@ impl MicroVm {
             Ok(()) => Ok(()),
             Err(agent) if Arch::host() == Some(Arch::X86_64) => {
                 tracing::debug!(vm = %self.id(), "no agent to ask ({agent}): Ctrl-Alt-Del");
-                let body = json!({ "action_type": "SendCtrlAltDel" });
-                self.client()
-                    .send(&Request::new(Method::Put, "/actions", &body)?)
-                    .await
+                let press = Action::SendCtrlAltDel.request()?;
+                self.client().send(&press).await
             }
             Err(agent) => Err(agent),
         }
