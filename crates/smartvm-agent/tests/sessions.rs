@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use smartvm_agent::protocol::{
-    Accepted, Decoder, ErrorCode, Exec, Frame, Greeting, Kind, Operation, Refusal, Request,
-    STDIN_WINDOW, encode,
+    Accepted, AddEntropy, Decoder, ErrorCode, Exec, Frame, Greeting, Kind, Operation, Refusal,
+    Request, STDIN_WINDOW, encode,
 };
 use smartvm_agent::service::{Guest, serve, serve_refusal};
 
@@ -140,15 +140,32 @@ fn wait_for_end(pid: i32) {
 fn the_greeting_comes_first_and_says_which_versions() {
     let mut host = Host::new(Guest::ordinary());
     let greeting = Greeting::decode(&host.receive().expect("a frame")).expect("a greeting");
-    assert_eq!(greeting.versions, [1]);
+    assert_eq!(greeting.versions, [2, 1]);
     assert!(!greeting.agent.is_empty() && !greeting.boot_id.is_empty());
     host.end().expect("a host that leaves is no failure");
 }
 
 #[test]
+fn randomness_that_is_none_is_refused_and_some_is_taken() {
+    for hex in ["", "0", "zz", &"00".repeat(513)] {
+        let mut host = Host::greeted();
+        host.request(Operation::AddEntropy(AddEntropy { hex: hex.into() }));
+        assert_eq!(host.refusal().code, ErrorCode::BadRequest, "{hex:?}");
+    }
+    let mut host = Host::greeted();
+    host.request(Operation::AddEntropy(AddEntropy::new(&[7; 64])));
+    let frame = host.receive().expect("an answer");
+    // Only the guest's root may: this test may run as anybody.
+    if frame.kind != Kind::Done {
+        let refusal = Refusal::decode(&frame).expect("a refusal");
+        assert_eq!(refusal.code, ErrorCode::PermissionDenied);
+    }
+}
+
+#[test]
 fn another_version_is_refused_whatever_it_asks_for() {
     for request in [
-        &br#"{"version":2,"operation":{"exec":{"argv":["true"]}}}"#[..],
+        &br#"{"version":3,"operation":{"exec":{"argv":["true"]}}}"#[..],
         br#"{"version":99,"unheard":{"of":[]}}"#,
         br#"{"version":0}"#,
     ] {

@@ -144,6 +144,8 @@ pub(crate) enum Verb {
     Stats(verb::stats::StatsArgs),
     /// Make and look at images
     Image(verb::image::ImageArgs),
+    /// Make, restore and look at snapshots
+    Snapshot(verb::snapshot::SnapshotArgs),
     /// Fetch, list and remove versions of Firecracker
     Firecracker(verb::firecracker::FirecrackerArgs),
     /// Check a spec

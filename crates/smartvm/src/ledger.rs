@@ -151,6 +151,21 @@ impl Ledger {
         failures
     }
 
+    /// Undoes one step, if it isn't undone; for work that ended while its VM lives on.
+    pub fn undo_one(
+        &mut self,
+        number: usize,
+        undo: impl FnOnce(&Entry) -> Result<()>,
+    ) -> Result<()> {
+        let Some(entry) = self.entries.get(number).filter(|entry| !entry.undone) else {
+            return Ok(());
+        };
+        undo(entry)?;
+        self.append(&Record::Undone { number })?;
+        self.entries[number].undone = true;
+        Ok(())
+    }
+
     fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).map_err(|e| {
             Error::new(

@@ -102,6 +102,7 @@ pub mod orchestrator;
 pub mod plan;
 pub mod process;
 pub mod rundir;
+pub mod snapshot;
 pub mod spec;
 pub mod step;
 pub mod storage;

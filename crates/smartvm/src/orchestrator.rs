@@ -181,19 +181,7 @@ impl SmartVm {
                     false => Some(network.wiring(leases.clone())?),
                 };
                 let plan = planner.plan(&valid, id, wiring.as_ref())?;
-                run_dir.write_state(&VmState {
-                    state: State::Created,
-                    created_at: teardown::now(),
-                    spec: plan.spec.clone(),
-                    lifetime: plan.spec.lifetime.unwrap_or_default(),
-                    owner: ProcessId::myself()?,
-                    keeper: None,
-                    vmm: None,
-                    firecracker: plan.firecracker_version,
-                    paths: plan.paths.clone(),
-                    leases,
-                    root: plan.root.is_jail().then(|| plan.root.clone()),
-                })?;
+                run_dir.write_state(&created(&plan, leases)?)?;
                 Ok(plan)
             })();
             let made = made.map_err(|e: Error| e.with_cleanup(unmake(&run_dir)));
@@ -201,6 +189,17 @@ impl SmartVm {
             Ok(MicroVm::created(run_dir, keeper, network, made?))
         })
         .await
+    }
+
+    /// Makes the run dir of a VM whose plan was checked.
+    pub(crate) async fn create_planned(&self, plan: Plan) -> Result<MicroVm> {
+        let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
+        let network = self.network.clone();
+        blocking(move || make_run_dir(&runtime, keeper, network, plan)).await
+    }
+
+    pub(crate) fn assume_kvm(&self) -> bool {
+        self.parts.assume_kvm
     }
 
     /// Checks a valid spec against this host: files, TAP devices, KVM, space.
@@ -231,20 +230,27 @@ impl SmartVm {
     }
 
     /// A handle of a VM that was only created, ready to be started by this process.
-    pub fn get_created(&self, id: &VmId) -> Result<MicroVm> {
+    pub async fn get_created(&self, id: &VmId) -> Result<MicroVm> {
         let run_dir = self.runtime.get(id)?;
         let state = run_dir.state()?;
         state
             .state
             .require(&[State::Created], "starting", id.as_str())?;
         let valid = validate(&state.spec, &ValidateContext::from(&self.options))?;
-        let wiring = match state.leases.is_empty() {
-            true => None,
-            false => Some(self.network.wiring(state.leases)?),
+        let plan = match &state.origin {
+            Some(origin) => {
+                self.plan_restored(&origin.params, &origin.options, Some(id))
+                    .await?
+            }
+            None => {
+                let wiring = match state.leases.is_empty() {
+                    true => None,
+                    false => Some(self.network.wiring(state.leases)?),
+                };
+                self.planner(&valid)?
+                    .plan(&valid, id.clone(), wiring.as_ref())?
+            }
         };
-        let plan = self
-            .planner(&valid)?
-            .plan(&valid, id.clone(), wiring.as_ref())?;
         let (keeper, network) = (self.keeper.clone(), self.network.clone());
         Ok(MicroVm::created(run_dir, keeper, network, plan))
     }
@@ -350,4 +356,40 @@ fn unmake(run_dir: &RunDir) -> Vec<Error> {
         failures.extend(run_dir.remove().err());
     }
     failures
+}
+
+/// The state of a VM that is only described yet.
+fn created(plan: &Plan, leases: Vec<Lease>) -> Result<VmState> {
+    Ok(VmState {
+        state: State::Created,
+        created_at: teardown::now(),
+        spec: plan.spec.clone(),
+        lifetime: plan.spec.lifetime.unwrap_or_default(),
+        owner: ProcessId::myself()?,
+        keeper: None,
+        vmm: None,
+        firecracker: plan.firecracker_version,
+        paths: plan.paths.clone(),
+        leases,
+        root: plan.root.is_jail().then(|| plan.root.clone()),
+        agent: plan.launch.agent(),
+        origin: plan.launch.origin(),
+        base: plan.launch.base(),
+    })
+}
+
+/// Makes the run dir of a VM that takes nothing from the network.
+fn make_run_dir(
+    runtime: &RuntimeDir,
+    keeper: PathBuf,
+    network: Network,
+    plan: Plan,
+) -> Result<MicroVm> {
+    let (run_dir, lock) = runtime.create(&plan.id)?;
+    let made = created(&plan, Vec::new()).and_then(|state| run_dir.write_state(&state));
+    drop(lock);
+    match made {
+        Ok(()) => Ok(MicroVm::created(run_dir, keeper, network, plan)),
+        Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
+    }
 }

@@ -1,10 +1,14 @@
 //! What will be done for a VM, as data: computed from the spec alone, without touching the
 //! host, and shown by `smartvm plan`.
 
+mod restore;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+pub use restore::{Launch, Source, restore};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
@@ -68,8 +72,11 @@ pub struct Plan {
     pub paths: Paths,
     /// The effects on the host, in order. They are undone in reverse.
     pub steps: Vec<Step>,
-    /// What is then sent to Firecracker, in order, before `InstanceStart`.
+    /// What is then sent to Firecracker, in order, before `InstanceStart`; for a restore, all
+    /// that is sent.
     pub requests: Vec<Request>,
+    /// How its guest comes to life.
+    pub launch: Launch,
 }
 
 /// Plans a VM.
@@ -142,6 +149,7 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         firecracker_version: context.version,
         steps,
         requests,
+        launch: Launch::Boot,
         paths,
         spec,
         run_dir,
@@ -500,6 +508,9 @@ impl fmt::Display for Plan {
             let body = String::from_utf8_lossy(request.body());
             writeln!(out, "  {:?} {} {body}", request.method(), request.path())?;
         }
-        write!(out, "  Put /actions {{\"action_type\":\"InstanceStart\"}}")
+        match &self.launch {
+            Launch::Boot => write!(out, "  Put /actions {{\"action_type\":\"InstanceStart\"}}"),
+            Launch::Load { .. } => Ok(()),
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
-use smartvm::spec::schema;
+use smartvm::spec::{SnapshotCreateParams, SnapshotLoadParams, schema};
 use smartvm::storage::BundleManifest;
 
 const TABLE: &str = include_str!("leaves.txt");
@@ -27,11 +27,13 @@ enum Proof<'a> {
     Issue,
 }
 
-fn schemas() -> [(&'static str, Value); 3] {
+fn schemas() -> [(&'static str, Value); 5] {
     [
         ("spec", schema::spec()),
         ("options", schema::options()),
         ("manifest", schema::of::<BundleManifest>()),
+        ("snapshot-create", schema::of::<SnapshotCreateParams>()),
+        ("snapshot-load", schema::of::<SnapshotLoadParams>()),
     ]
 }
 

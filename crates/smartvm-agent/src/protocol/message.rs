@@ -42,6 +42,9 @@ pub enum Operation {
     Ping,
     /// Set the guest's clock.
     SetClock(SetClock),
+    /// Stir randomness into the guest's generator, which gives other numbers at once. Since
+    /// version 2.
+    AddEntropy(AddEntropy),
     /// End the guest: its init is asked to stop everything, then the machine is reset.
     Shutdown,
 }
@@ -107,6 +110,46 @@ pub struct WriteFile {
 pub struct SetClock {
     /// Nanoseconds since 1970-01-01 00:00 UTC.
     pub unix_nanos: u64,
+}
+
+/// Randomness for the guest's kernel.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddEntropy {
+    /// The bytes in hexadecimal: 1 to [`super::MOST_ENTROPY`] of them.
+    pub hex: String,
+}
+
+impl std::fmt::Debug for AddEntropy {
+    // What makes keys is never shown.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "AddEntropy({} bytes)", self.hex.len() / 2)
+    }
+}
+
+impl AddEntropy {
+    /// The randomness `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        use std::fmt::Write as _;
+        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        Self { hex }
+    }
+
+    /// The bytes; None where this isn't hexadecimal, or none or too many.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let hex = self.hex.as_bytes();
+        if hex.is_empty() || !hex.len().is_multiple_of(2) || hex.len() / 2 > super::MOST_ENTROPY {
+            return None;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        hex.chunks(2)
+            .map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok())
+            .collect()
+    }
 }
 
 /// The request has begun. A host must accept members that it doesn't know.

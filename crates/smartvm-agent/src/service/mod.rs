@@ -10,6 +10,7 @@
 //! number. A session that ends, for whatever reason, takes its command with it.
 
 mod connection;
+mod entropy;
 mod exec;
 mod file;
 mod limit;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::connection::{Broken, Connection};
-use super::{exec, file};
+use super::{entropy, exec, file};
 use crate::protocol::{
     ErrorCode, Greeting, Kind, Operation, Pong, Refusal, Request, SetClock, VERSIONS, encode,
     negotiate,
@@ -131,6 +131,10 @@ fn session(connection: &mut Connection, guest: &Guest) -> Result<(), Failure> {
         }
         Operation::SetClock(time) => {
             set_clock(time)?;
+            done(connection)
+        }
+        Operation::AddEntropy(entropy) => {
+            entropy::add(&entropy)?;
             done(connection)
         }
         Operation::Shutdown => {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use smartvm::plan::Plan;
+use smartvm::plan::{Launch, Plan};
 use smartvm::rundir::file;
 use smartvm::step::Step;
 
@@ -52,7 +52,7 @@ impl RawLoop {
                     let pipe = OpenOptions::new().read(true).write(true).open(here(path));
                     pipes.push(pipe.unwrap());
                 }
-                Step::ReserveSocket { .. } => {}
+                Step::ReserveSocket { .. } | Step::UseSnapshot { .. } => {}
                 Step::SpawnVmm { args, .. } => drop(command.args(args)),
                 other => panic!("the raw loop doesn't know how to prepare: {other}"),
             }
@@ -66,11 +66,18 @@ impl RawLoop {
             let method = format!("{:?}", request.method()).to_uppercase();
             encoded(&method, request.path(), request.body())
         });
-        let start = encoded("PUT", "/actions", br#"{"action_type":"InstanceStart"}"#);
+        let start = match plan.launch {
+            Launch::Boot => Some(encoded(
+                "PUT",
+                "/actions",
+                br#"{"action_type":"InstanceStart"}"#,
+            )),
+            _ => None,
+        };
         Self {
             directory,
             command,
-            requests: planned.chain([start]).collect(),
+            requests: planned.chain(start).collect(),
             _pipes: pipes,
         }
     }

@@ -23,6 +23,7 @@ pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
@@ -82,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Events(args) => finish(events::run(&vms(false)?, &args)),
         Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
+        Verb::Snapshot(args) => finish(snapshot::run(&vms(args.assume_kvm())?, &args)),
         Verb::Cp(args) => finish(cp::run(&vms(false)?, &args)),
         Verb::Update(args) => finish(update::run(&vms(false)?, &args)),
         Verb::Metadata(args) => finish(metadata::run(&vms(false)?, &args)),

@@ -17,6 +17,7 @@ mod lifecycle;
 mod network;
 mod recovery;
 mod run;
+mod snapshots;
 mod states;
 mod support;
 mod update;

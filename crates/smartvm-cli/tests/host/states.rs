@@ -22,7 +22,7 @@ async fn running(smartvm: &SmartVm, corner: &Corner) -> MicroVm {
 /// Does it; `None` where it can only be tried from the command line.
 async fn attempt(smartvm: &SmartVm, vm: &MicroVm, operation: Operation) -> Option<ErrorKind> {
     let done = match operation {
-        Operation::Start => smartvm.get_created(vm.id()).map(drop),
+        Operation::Start => smartvm.get_created(vm.id()).await.map(drop),
         Operation::Pause => vm.pause().await,
         Operation::Resume => vm.resume().await,
         _ => unreachable!("{operation:?} isn't tried here"),

@@ -72,10 +72,14 @@ impl Corner {
     }
 
     pub(crate) fn smartvm(&self) -> SmartVm {
+        self.smartvm_with(self.options())
+    }
+
+    pub(crate) fn smartvm_with(&self, options: SmartVmOptions) -> SmartVm {
         let mut parts = Parts::default();
         parts.keeper = Some(SMARTVM.into());
         parts.assume_kvm = true;
-        SmartVm::open(self.options(), parts).unwrap()
+        SmartVm::open(options, parts).unwrap()
     }
 
     /// The smallest spec: the tiny guest, which halts for ever.

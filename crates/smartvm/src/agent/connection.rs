@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartvm_agent::protocol::{
-    Accepted, Exec, Frame, Greeting, Kind, Operation, Pong, ProtocolError, ReadFile, Request,
-    SetClock, WriteFile, negotiate,
+    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, Operation, Pong,
+    ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -145,6 +145,28 @@ impl Connection {
         self.ask(request, "setting the guest's clock", deadline)
             .await
             .map(drop)
+    }
+
+    /// As [`super::Agent::add_entropy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn add_entropy(self, bytes: &[u8], deadline: Duration) -> Result<()> {
+        const DOING: &str = "giving the guest randomness";
+        if self.version < ENTROPY_SINCE {
+            let message = format!(
+                "{DOING}: its agent {} is too old for that",
+                self.greeting.agent
+            );
+            return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
+        }
+        self.ask(
+            Operation::AddEntropy(AddEntropy::new(bytes)),
+            DOING,
+            deadline,
+        )
+        .await
+        .map(drop)
     }
 
     /// As [`super::Agent::shutdown`].

@@ -203,6 +203,17 @@ impl Agent {
         connection.set_clock(unix_nanos, self.patience).await
     }
 
+    /// Stirs 1 to 512 random bytes into the guest's kernel, whose generator gives other numbers
+    /// at once: what a guest needs that was restored from a snapshot.
+    ///
+    /// # Errors
+    /// As for [`Agent::connect`]; [`ErrorKind::Guest`] if the guest refuses, or its agent is
+    /// older than this operation.
+    pub async fn add_entropy(&self, bytes: &[u8]) -> Result<()> {
+        let connection = self.connect(self.patience).await?;
+        connection.add_entropy(bytes, self.patience).await
+    }
+
     /// Asks the guest to end: its init stops everything, then resets the machine, which ends
     /// Firecracker. Returns when the guest has understood, not when it has ended.
     ///

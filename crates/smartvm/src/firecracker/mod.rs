@@ -7,6 +7,7 @@ pub mod jailer;
 pub mod model;
 #[cfg(feature = "download")]
 pub mod release;
+pub mod snapshot;
 mod version;
 
 pub use binary::Binary;

@@ -114,6 +114,14 @@ fn machine(spec: &ValidSpec, facts: &HostFacts, context: &CheckContext, problems
     }
 }
 
+/// Refuses a host whose KVM can't run guests.
+pub(crate) fn require_kvm(facts: &HostFacts, assume: bool) -> crate::Result<()> {
+    match kvm_problem(&facts.kvm, assume) {
+        None => Ok(()),
+        Some((problem, advice)) => Err(crate::Error::new(ErrorKind::Host, problem).hint(advice)),
+    }
+}
+
 /// What is wrong with the host's KVM, and what to do about it.
 pub(super) fn kvm_problem(kvm: &Kvm, assume: bool) -> Option<(String, &'static str)> {
     match kvm {

@@ -18,6 +18,7 @@ mod programs;
 mod space;
 mod tap;
 
+pub(crate) use check::require_kvm;
 pub use check::{CheckContext, check};
 pub use cpu::{Cpu, CpuVendor};
 pub use device::Access;

@@ -40,7 +40,7 @@ pub(super) fn lease(
 ) -> Result<Ids> {
     let _lock = lock(dir)?;
     let count = uids.count.min(gids.count);
-    let owner = Owner::new(vm, runtime_dir)?;
+    let owner = Owner::of(vm, runtime_dir)?;
     for number in 0..count {
         let offset = (start(vm, runtime_dir, count) + u64::from(number)) % u64::from(count);
         // Below `count`, which is a u32.

@@ -12,6 +12,7 @@ use crate::jail;
 use crate::name::VmId;
 use crate::process::{ProcessId, boot_id};
 use crate::rundir::{Lock, RunDir, State, VmState};
+use crate::snapshot;
 use crate::spec::Lifetime;
 use crate::step::Owner;
 use crate::teardown;
@@ -116,7 +117,7 @@ impl SmartVm {
         };
         lock.say("cleaning up after");
         let (reason, why) = match judge(&run_dir)? {
-            Verdict::Leave => return Ok(None),
+            Verdict::Leave => return mend(&run_dir, &lock, dry_run),
             Verdict::Unkept => return Ok(Some(Finding::Unkept)),
             Verdict::GiveBack(reason, why) => (reason, why),
         };
@@ -136,6 +137,23 @@ impl SmartVm {
 fn give_back(run_dir: &RunDir, lock: &Lock, reason: Reason) -> Result<Vec<String>> {
     let ended = teardown::tear_down(run_dir, lock, reason, Some(VmmEnded::Unseen))?;
     Ok(ended.cleanup)
+}
+
+/// A live VM whose snapshot was interrupted by the death of whoever made it: that goes, and
+/// the VM runs on.
+fn mend(run_dir: &RunDir, lock: &Lock, dry_run: bool) -> Result<Option<Finding>> {
+    let found = snapshot::interrupted(run_dir, lock)?;
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let why = format!(
+        "the making of snapshot {} was interrupted",
+        first.place.state().display()
+    );
+    if !dry_run {
+        snapshot::recover(run_dir, lock, &found)?;
+    }
+    Ok(Some(Finding::GivenBack { why }))
 }
 
 /// Whether a VM is dead. Its lock is held, so that nobody is just making or ending it.

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 pub use ended::{Ended, Records};
 pub use lock::Lock;
 pub use operation::Operation;
-pub use state::{State, VmState};
+pub use state::{Restored, State, VmState};
 pub use timeline::Moment;
 
 use crate::durable;
@@ -40,6 +40,10 @@ pub mod file {
     pub const DRIVES: &str = "drives";
     /// The kernel.
     pub const KERNEL: &str = "kernel";
+    /// The memory of a snapshot that the VM is restored from.
+    pub const MEMORY: &str = "memory";
+    /// The state file of that snapshot.
+    pub const SNAPSHOT: &str = "snapshot";
     /// The initramfs.
     pub const INITRD: &str = "initrd";
     /// The list of steps.
@@ -87,17 +91,8 @@ impl RuntimeDir {
 
     /// Makes the run dir of a new VM, locked. It appears whole, with its lock held.
     pub fn create(&self, id: &VmId) -> Result<(RunDir, Lock)> {
-        let taken = || {
-            Error::new(ErrorKind::WrongState, format!("there is a VM {id} already"))
-                .at(self.run_dir(id))
-                .hint(format!(
-                    "use another id, or end that one: smartvm rm --force {id}"
-                ))
-        };
+        self.require_free(id)?;
         let path = self.run_dir(id);
-        if path.symlink_metadata().is_ok() {
-            return Err(taken());
-        }
         let temporary = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(&self.path)
@@ -112,12 +107,28 @@ impl RuntimeDir {
             rustix::fs::RenameFlags::NOREPLACE,
         ) {
             Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(taken()),
+            Err(rustix::io::Errno::EXIST) => return Err(self.taken(id)),
             Err(e) => return Err(Error::io("making run dir", &path, e)),
         }
         // It has its final name now: nothing is left to clean up under the temporary one.
         let _renamed = temporary.keep();
         Ok((RunDir::open(path, id.clone())?, lock))
+    }
+
+    /// Refuses an id that a VM has.
+    pub(crate) fn require_free(&self, id: &VmId) -> Result<()> {
+        match self.run_dir(id).symlink_metadata() {
+            Ok(_) => Err(self.taken(id)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn taken(&self, id: &VmId) -> Error {
+        Error::new(ErrorKind::WrongState, format!("there is a VM {id} already"))
+            .at(self.run_dir(id))
+            .hint(format!(
+                "use another id, or end that one: smartvm rm --force {id}"
+            ))
     }
 
     /// The run dir of a VM.

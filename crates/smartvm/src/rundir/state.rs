@@ -12,7 +12,8 @@ use crate::firecracker::model::Paths;
 use crate::network::Lease;
 use crate::plan::Root;
 use crate::process::ProcessId;
-use crate::spec::{Lifetime, MicroVmSpec};
+use crate::snapshot::{Parent, RestoreOptions};
+use crate::spec::{Lifetime, MicroVmSpec, SnapshotLoadParams};
 
 /// The format of the state file that this version writes.
 const FORMAT: u32 = 1;
@@ -81,6 +82,18 @@ impl State {
     }
 }
 
+/// What a VM was restored from, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The snapshot's id; empty for one without a manifest.
+    pub id: String,
+    /// Its files.
+    pub params: SnapshotLoadParams,
+    /// How it was asked for.
+    pub options: RestoreOptions,
+}
+
 /// What is known of a live VM, as its state file has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,6 +123,15 @@ pub struct VmState {
     /// The directory that Firecracker works in; absent: the run dir.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
+    /// The newest version of the agent's protocol that the guest's agent spoke, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<u32>,
+    /// The snapshot that it was restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Restored>,
+    /// The snapshot that the next diff builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Parent>,
 }
 
 impl VmState {

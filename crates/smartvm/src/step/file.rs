@@ -2,65 +2,14 @@
 
 use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode};
-use serde::{Deserialize, Serialize};
 
-use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::boot_id;
 use crate::storage;
 
-const OWNER_FORMAT: u32 = 1;
-const OWNER_FILE: &str = "smartvm-owner.json";
-
-/// Who a directory outside the runtime directory belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Owner {
-    vm: String,
-    runtime_dir: PathBuf,
-    boot_id: String,
-}
-
-impl Owner {
-    pub(crate) fn new(vm: &str, runtime_dir: &Path) -> Result<Self> {
-        Ok(Self {
-            vm: vm.to_owned(),
-            runtime_dir: runtime_dir.to_owned(),
-            boot_id: boot_id()?.to_owned(),
-        })
-    }
-
-    /// The owner of a directory; `None` if it isn't claimed.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
-        durable::read_state(&dir.join(OWNER_FILE), OWNER_FORMAT)
-    }
-
-    pub(crate) fn vm(&self) -> &str {
-        &self.vm
-    }
-
-    pub(crate) fn runtime_dir(&self) -> &Path {
-        &self.runtime_dir
-    }
-
-    pub(crate) fn is_of(&self, vm: &str, runtime_dir: &Path) -> bool {
-        self.vm == vm && self.runtime_dir == runtime_dir
-    }
-
-    /// Whether the VM still has its run dir, whose ledger knows of what it holds.
-    pub(crate) fn is_live(&self) -> bool {
-        self.runtime_dir.join(&self.vm).symlink_metadata().is_ok()
-    }
-
-    pub(crate) fn refuse(&self, path: &Path) -> Error {
-        let (vm, dir) = (&self.vm, self.runtime_dir.display());
-        let message = format!("{} belongs to VM {vm} of {dir}", path.display());
-        Error::new(ErrorKind::WrongState, message).at(path)
-    }
-}
+use super::owner::{self, Owner};
 
 pub(super) fn make_dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
@@ -74,19 +23,16 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
 }
 
 pub(crate) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    make_dir(path)?;
-    let owner = Owner::new(vm, runtime_dir)?;
-    durable::write_state(&path.join(OWNER_FILE), OWNER_FORMAT, &owner)
+    owner::claim(path, &Owner::of(vm, runtime_dir)?)
 }
 
 pub(super) fn give_back_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    let file = path.join(OWNER_FILE);
-    if let Some(owner) = Owner::read(path)?
+    if let Some(owner) = owner::read(path)?
         && !owner.is_of(vm, runtime_dir)
     {
         return Err(owner.refuse(path));
     }
-    remove(&file)?;
+    owner::remove(path)?;
     remove_dir(path)
 }
 

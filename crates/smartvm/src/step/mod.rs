@@ -4,6 +4,7 @@
 //! idempotent, and harmless for a step that was begun but never took effect.
 
 mod file;
+pub(crate) mod owner;
 pub(crate) mod process;
 
 use std::fmt;
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use file::{Owner, claim_dir, make_fifo};
+pub(crate) use file::{claim_dir, make_fifo};
+pub(crate) use owner::Owner;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::jailer::Jailer;
@@ -19,6 +21,7 @@ use crate::jail::{self, Bind, Ids, JailStep};
 use crate::keeper::{Launch, Link, Pump};
 use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
+use crate::snapshot::{Place, claim, merge, usage};
 
 /// One effect on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,39 @@ pub enum Step {
         /// The image as the user gave it.
         source: PathBuf,
         /// The copy.
+        target: PathBuf,
+    },
+    /// Claims the place of a snapshot that is to be made. Firecracker then writes there.
+    ClaimSnapshot {
+        /// Its state file.
+        state: PathBuf,
+        /// Its memory file.
+        memory: PathBuf,
+        /// Whether the state file's directory has to be made.
+        makes_parent: bool,
+        /// Whether the VM runs on afterwards.
+        resume: bool,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that the VM belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Writes down that a VM needs a snapshot, which can't be removed from then on.
+    UseSnapshot {
+        /// The snapshot's directory.
+        dir: PathBuf,
+        /// The snapshot's id.
+        id: String,
+        /// The VM.
+        vm: String,
+        /// The runtime directory that the VM belongs to.
+        runtime_dir: PathBuf,
+    },
+    /// Merges the memory of a diff with that of its parents; once for all who restore it.
+    MergeMemory {
+        /// The full memory, then each diff.
+        layers: Vec<PathBuf>,
+        /// The whole memory.
         target: PathBuf,
     },
     /// Reserves the path of a socket that Firecracker will bind and leave behind.
@@ -157,6 +193,16 @@ impl Step {
             } => {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
+            Self::ClaimSnapshot { .. } => return self.claim_snapshot(),
+            Self::UseSnapshot {
+                dir,
+                id,
+                vm,
+                runtime_dir,
+            } => usage::begin(dir, id, vm, runtime_dir)?,
+            Self::MergeMemory { layers, target } => {
+                merge::merge(layers, target, hands.cancelled)?;
+            }
             Self::ReserveSocket { path } => file::reserve_socket(path)?,
             Self::Network(step) => {
                 let network = hands.network.ok_or_else(|| {
@@ -209,6 +255,23 @@ impl Step {
         Ok(Outcome::default())
     }
 
+    /// Does a [`Step::ClaimSnapshot`], for which no hands are needed.
+    pub(crate) fn claim_snapshot(&self) -> Result<Outcome> {
+        if let Self::ClaimSnapshot {
+            state,
+            memory,
+            makes_parent,
+            vm,
+            runtime_dir,
+            ..
+        } = self
+        {
+            let place = Place::new(state, memory)?;
+            claim::claim(&place, *makes_parent, &Owner::of(vm, runtime_dir)?)?;
+        }
+        Ok(Outcome::default())
+    }
+
     /// Gives it back, whether it was done in full, in part or not at all.
     pub fn undo(&self, outcome: Option<&Outcome>) -> Result<()> {
         match self {
@@ -221,6 +284,24 @@ impl Step {
             Self::Link { path, .. } | Self::MakeFifo { path } => file::remove(path),
             Self::StageDrive { target, .. } => file::remove(target),
             Self::EnsureFile { .. } => Ok(()),
+            Self::ClaimSnapshot {
+                state,
+                memory,
+                makes_parent,
+                vm,
+                runtime_dir,
+                ..
+            } => {
+                let place = Place::new(state, memory)?;
+                claim::give_back(&place, *makes_parent, &Owner::of(vm, runtime_dir)?)
+            }
+            Self::UseSnapshot {
+                dir,
+                vm,
+                runtime_dir,
+                ..
+            } => usage::end(dir, vm, runtime_dir),
+            Self::MergeMemory { target, .. } => merge::give_back(target),
             Self::ReserveSocket { path } => file::remove_socket(path),
             Self::Network(step) => step.undo(),
             Self::SpawnVmm {
@@ -249,6 +330,9 @@ impl Step {
             Self::MakeFifo { .. } => "remove the pipe",
             Self::EnsureFile { .. } => "nothing: the file is yours",
             Self::StageDrive { .. } => "remove the copy",
+            Self::ClaimSnapshot { .. } => "remove it, unless it is whole",
+            Self::UseSnapshot { .. } => "write down that it needs it no more",
+            Self::MergeMemory { .. } => "nothing: the memory stays with its snapshot",
             Self::ReserveSocket { .. } => "remove the socket",
             Self::Network(step) => step.undo_in_words(),
             Self::Jail(step) => step.undo_in_words(),
@@ -277,6 +361,20 @@ impl fmt::Display for Step {
                     out,
                     "copy drive {drive_id} from {} to {}",
                     source.display(),
+                    target.display()
+                )
+            }
+            Self::ClaimSnapshot { state, .. } => {
+                write!(out, "claim the place of snapshot {}", state.display())
+            }
+            Self::UseSnapshot { dir, vm, .. } => {
+                write!(out, "write down in {} that VM {vm} needs it", dir.display())
+            }
+            Self::MergeMemory { layers, target } => {
+                write!(
+                    out,
+                    "merge {} layers of memory to {}",
+                    layers.len(),
                     target.display()
                 )
             }

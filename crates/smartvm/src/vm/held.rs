@@ -2,7 +2,7 @@
 
 use super::{LOCK_PATIENCE, MicroVm, blocking, gone};
 use crate::error::{ErrorKind, Result};
-use crate::rundir::{Lock, Operation, RunDir, VmState};
+use crate::rundir::{Lock, Operation, RunDir, State, VmState};
 
 /// Proof that an operation may work on a VM: nobody else does, and its state allows it.
 #[derive(Debug)]
@@ -39,6 +39,12 @@ impl Held {
         blocking(move || self.record().map(drop)).await
     }
 
+    /// The same, where the operation may lead to several states.
+    pub(crate) async fn done_as(mut self, state: State) -> Result<()> {
+        self.state.state = state;
+        blocking(move || self.run_dir.write_state(&self.state)).await
+    }
+
     /// The same, but keeps the lock; blocks.
     pub(super) fn record(mut self) -> Result<(Lock, VmState)> {
         if let Some(state) = self.operation.leads_to() {
@@ -49,7 +55,7 @@ impl Held {
     }
 
     /// The lock alone; blocks nothing, writes nothing.
-    pub(super) fn into_lock(self) -> Lock {
+    pub(crate) fn into_lock(self) -> Lock {
         self.lock
     }
 }

@@ -19,6 +19,7 @@ mod start;
 mod stats;
 mod stop;
 mod update;
+mod wake;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use start::CancelOnDrop;
 pub use start::{Event, StartOptions, Watch};
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
@@ -51,7 +53,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 pub struct MicroVm {
     run_dir: RunDir,
     keeper_executable: PathBuf,
-    network: Network,
+    pub(crate) network: Network,
     /// What its start will do, while it is only created.
     plan: Option<Plan>,
     link: Option<Link>,
@@ -86,6 +88,10 @@ impl MicroVm {
     /// Its id.
     pub fn id(&self) -> &VmId {
         self.run_dir.id()
+    }
+
+    pub(crate) fn keeper_executable(&self) -> &std::path::Path {
+        &self.keeper_executable
     }
 
     /// Its directory.
@@ -161,6 +167,9 @@ impl MicroVm {
         let held = self.begin(operation).await?;
         let request = VmBody { state: wire }.request()?;
         self.client().send(&request).await?;
+        if operation == Operation::Resume && held.state.agent.is_some() {
+            self.wake_guest().await?;
+        }
         held.done().await
     }
 

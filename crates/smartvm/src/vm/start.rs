@@ -14,9 +14,9 @@ use crate::firecracker::model::Action;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
 use crate::network::Network;
-use crate::plan::Plan;
+use crate::plan::{Launch, Plan};
 use crate::process::ProcessId;
-use crate::rundir::{Operation, RunDir, file};
+use crate::rundir::{Operation, RunDir, State, file};
 use crate::spec::Lifetime;
 use crate::step::{Hands, Outcome, Step};
 use crate::teardown;
@@ -102,7 +102,7 @@ fn cancelled() -> Error {
 }
 
 /// Set when the future that waits for the steps is dropped: they end at the next moment.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -204,12 +204,30 @@ impl MicroVm {
             options.tell(&Event::Configuring {
                 path: request.path(),
             })?;
-            client.send(request).await?;
+            match plan.launch {
+                Launch::Boot => client.send(request).await?,
+                // Loading takes as long as the memory is large.
+                Launch::Load { .. } => {
+                    client.send_within(request, BOOT_PATIENCE).await?;
+                }
+            }
         }
-        let start = Action::InstanceStart.request()?;
-        options.tell(&Event::Configuring { path: start.path() })?;
-        client.send_within(&start, BOOT_PATIENCE).await?;
-        self.begin(Operation::Boot).await?.done().await?;
+        let begun = match &plan.launch {
+            Launch::Boot => {
+                let start = Action::InstanceStart.request()?;
+                options.tell(&Event::Configuring { path: start.path() })?;
+                client.send_within(&start, BOOT_PATIENCE).await?;
+                State::Running
+            }
+            Launch::Load { resume: false, .. } => State::Paused,
+            Launch::Load { agent, .. } => {
+                if agent.is_some() {
+                    self.wake_guest().await?;
+                }
+                State::Running
+            }
+        };
+        self.begin(Operation::Boot).await?.done_as(begun).await?;
         options.tell(&Event::Started)
     }
 

@@ -1,0 +1,296 @@
+//! The plan of a VM that goes on from a snapshot: the same steps, with files brought to where
+//! Firecracker knows them, and a load in place of the configuration.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Context, Plan, Planner, Root, arguments};
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::client::{Method, Request};
+use crate::firecracker::model::Paths;
+use crate::firecracker::snapshot::{self as wire, Load};
+use crate::rundir::{Restored, file};
+use crate::snapshot::{Manifest, Parent, RestoreOptions, drive_name, whole_memory};
+use crate::spec::{MicroVmSpec, SnapshotLoadParams, Vsock};
+use crate::step::Step;
+
+/// How a guest comes to life.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase", tag = "how", rename_all_fields = "camelCase")]
+#[non_exhaustive]
+pub enum Launch {
+    /// Its kernel boots.
+    Boot,
+    /// It goes on from a snapshot.
+    Load {
+        /// Whether it runs then; otherwise it is paused.
+        resume: bool,
+        /// The newest version of the protocol that its agent speaks, if it has one.
+        agent: Option<u32>,
+        /// What it was restored from.
+        origin: Box<Restored>,
+        /// What a diff of it would build on.
+        base: Option<Parent>,
+    },
+}
+
+impl Launch {
+    pub(crate) fn agent(&self) -> Option<u32> {
+        match self {
+            Self::Boot => None,
+            Self::Load { agent, .. } => *agent,
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Option<Restored> {
+        match self {
+            Self::Boot => None,
+            Self::Load { origin, .. } => Some((**origin).clone()),
+        }
+    }
+
+    pub(crate) fn base(&self) -> Option<Parent> {
+        match self {
+            Self::Boot => None,
+            Self::Load { base, .. } => base.clone(),
+        }
+    }
+}
+
+/// A snapshot as plans see it: read and verified before.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its directory, where it has one.
+    pub dir: Option<PathBuf>,
+    /// Its state file.
+    pub state: PathBuf,
+    /// Its memory: the full one, then each diff.
+    pub memory: Vec<PathBuf>,
+}
+
+/// Plans a VM that goes on from a snapshot.
+///
+/// # Errors
+/// What this version of Firecracker can't, and a TAP for an interface that isn't there.
+pub fn restore(
+    source: &Source,
+    params: &SnapshotLoadParams,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+) -> Result<Plan> {
+    let run_dir = context.runtime_dir.join(context.id.as_str());
+    let track = params.enable_diff_snapshots.unwrap_or(false);
+    let mut spec = restored_spec(source, options, context, track)?;
+    let root = Root::run_dir(&run_dir);
+    let mut planner = Planner {
+        run_dir: &run_dir,
+        root: &root,
+        steps: Vec::new(),
+        pumps: Vec::new(),
+    };
+    let streams = planner.streams(&spec);
+    if let Some(dir) = &source.dir {
+        planner.step(Step::UseSnapshot {
+            dir: dir.clone(),
+            id: source.manifest.id.clone(),
+            vm: context.id.to_string(),
+            runtime_dir: context.runtime_dir.to_owned(),
+        });
+    }
+    let memory = whole_memory(source)?;
+    if source.memory.len() > 1 {
+        planner.step(Step::MergeMemory {
+            layers: source.memory.clone(),
+            target: memory.clone(),
+        });
+    }
+    let state_link = planner.bring("the snapshot's state", file::SNAPSHOT, &source.state, false);
+    let memory_link = planner.bring("the snapshot's memory", file::MEMORY, &memory, false);
+    planner.snapshot_drives(source, &mut spec, context)?;
+    if let Some(vsock) = &source.manifest.vsock {
+        let socket = planner.fresh_socket(vsock);
+        let cid = spec
+            .vsock
+            .as_ref()
+            .map_or(super::GUEST_CID, |it| it.guest_cid);
+        spec.vsock = Some(Vsock::builder().guest_cid(cid).uds_path(socket).build());
+    }
+    planner.step(Step::ReserveSocket {
+        path: run_dir.join(file::API_SOCKET),
+    });
+    planner.step(Step::SpawnVmm {
+        executable: context.firecracker.to_owned(),
+        args: arguments(&context.id, &spec, &root, &streams)?,
+        directory: run_dir.clone(),
+        jailer: None,
+        cgroup: None,
+        pumps: planner.pumps.clone(),
+    });
+    let steps = planner.steps;
+    let resume = params.resume_vm.unwrap_or(false);
+    let mut requests = vec![wire::load(
+        Load {
+            state: &state_link,
+            memory: &memory_link,
+            track,
+            // Its metadata has to be there before it runs.
+            resume: resume && spec.metadata.is_none(),
+            taps: &options.taps,
+        },
+        context.version,
+    )?];
+    if let Some(metadata) = &spec.metadata {
+        requests.push(Request::new(Method::Put, "/mmds", metadata)?);
+        if resume {
+            requests.push(wire::switch("Resumed")?);
+        }
+    }
+    let paths = Paths {
+        kernel: file::KERNEL.into(),
+        initrd: None,
+        drives: source
+            .manifest
+            .drives
+            .iter()
+            .map(|drive| drive.path.clone())
+            .collect(),
+        vsock: source.manifest.vsock.clone(),
+    };
+    let manifest = &source.manifest;
+    let base = (track && !manifest.id.is_empty()).then(|| Parent {
+        id: manifest.id.clone(),
+        snapshot_path: source.state.clone(),
+        mem_file_path: params.mem_file_path.clone(),
+    });
+    Ok(Plan {
+        id: context.id.clone(),
+        firecracker_version: context.version,
+        steps,
+        requests,
+        launch: Launch::Load {
+            resume,
+            agent: manifest.agent,
+            origin: Box::new(Restored {
+                id: manifest.id.clone(),
+                params: params.clone(),
+                options: options.clone(),
+            }),
+            base,
+        },
+        paths,
+        spec,
+        root,
+        run_dir,
+    })
+}
+
+/// The spec of the VM that the snapshot was made of, as this one's. What was a file of that
+/// VM's alone (log, metrics, serial output) isn't this one's.
+fn restored_spec(
+    source: &Source,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+    track: bool,
+) -> Result<MicroVmSpec> {
+    let mut spec = source.manifest.spec.clone();
+    spec.id = Some(context.id.to_string());
+    spec.lifetime = options.lifetime;
+    spec.max_runtime_s = options.max_runtime_s;
+    spec.staging_dir.clone_from(&options.staging_dir);
+    (spec.logger, spec.metrics, spec.serial) = (None, None, None);
+    spec.machine_config.track_dirty_pages = track.then_some(true);
+    if let Some(labels) = &options.labels {
+        spec.labels.clone_from(labels);
+    }
+    for (iface, tap) in &options.taps {
+        let known = source.dir.is_none();
+        let interface = spec
+            .network_interfaces
+            .iter_mut()
+            .find(|interface| interface.iface_id == *iface);
+        match interface {
+            Some(interface) => interface.host_dev_name = Some(tap.clone()),
+            None if known => {}
+            None => {
+                let message = format!("the snapshot has no network interface {iface}");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+        }
+    }
+    Ok(spec)
+}
+
+impl Planner<'_> {
+    /// The drives under the names that Firecracker knows: a copy of its own of what the guest
+    /// may write, a link to the snapshot's copy of the rest.
+    fn snapshot_drives(
+        &mut self,
+        source: &Source,
+        spec: &mut MicroVmSpec,
+        context: &Context<'_>,
+    ) -> Result<()> {
+        let Some(dir) = source
+            .dir
+            .as_ref()
+            .filter(|_| !source.manifest.drives.is_empty())
+        else {
+            return Ok(());
+        };
+        self.step(Step::MakeDir {
+            path: self.run_dir.join(file::DRIVES),
+        });
+        let any_copied = source.manifest.drives.iter().any(|drive| !drive.read_only);
+        let elsewhere = spec.staging_dir.as_ref().filter(|_| any_copied);
+        let elsewhere = elsewhere.map(|dir| dir.join(format!("smartvm-{}", context.id)));
+        if let Some(path) = &elsewhere {
+            self.step(Step::ClaimDir {
+                path: path.clone(),
+                vm: context.id.to_string(),
+                runtime_dir: context.runtime_dir.to_owned(),
+            });
+        }
+        for (drive, theirs) in source.manifest.drives.iter().zip(&mut spec.drives) {
+            let name = drive_name(&drive.path).ok_or_else(|| {
+                let message = format!("drive path {:?} leads elsewhere", drive.path);
+                Error::new(ErrorKind::Corrupt, message)
+            })?;
+            let copy = dir.join(file::DRIVES).join(name);
+            theirs.path_on_host = Some(copy.clone());
+            theirs.ephemeral = Some(!drive.read_only);
+            if drive.read_only {
+                self.link(self.root.file(&drive.path), &copy);
+                continue;
+            }
+            let target = match &elsewhere {
+                Some(dir) => dir.join(name),
+                None => self.run_dir.join(&drive.path),
+            };
+            self.step(Step::StageDrive {
+                drive_id: drive.drive_id.clone(),
+                source: copy,
+                target: target.clone(),
+            });
+            if elsewhere.is_some() {
+                self.link(self.root.file(&drive.path), &target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves a socket at the relative path that Firecracker knows.
+    fn fresh_socket(&mut self, relative: &str) -> PathBuf {
+        let socket = self.run_dir.join(relative);
+        if let Some(dir) = socket.parent().filter(|dir| *dir != self.run_dir) {
+            self.step(Step::MakeDir {
+                path: dir.to_owned(),
+            });
+        }
+        self.step(Step::ReserveSocket {
+            path: socket.clone(),
+        });
+        socket
+    }
+}

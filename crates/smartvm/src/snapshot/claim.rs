@@ -1,0 +1,158 @@
+//! A snapshot in the making: everything under hidden names, with an owner file, until the
+//! state file gets its name as the very last.
+//!
+//! ```text
+//! .NAME.d.making/  owner file, state, drives, manifest      .MEMORY.making
+//!        │ whole, on disk                                          │
+//!        ▼                                                         ▼
+//!     NAME.d/      (owner file still there)                     MEMORY
+//!        │ state ─▶ NAME: from now on it is whole
+//!        ▼
+//!     NAME.d/      owner file gone
+//! ```
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::place::{DRIVES, Place, STATE, USES};
+use super::stamp::{Stamp, Stamps};
+use super::usage;
+use crate::durable::sync_dir;
+use crate::error::{Error, ErrorKind, Result};
+use crate::step::owner::{self, Owner};
+
+/// The name of the memory in the stamps.
+pub(super) const MEMORY: &str = "memory";
+
+/// Claims the place of a snapshot that is to be made: refuses where anything of one is.
+pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()> {
+    if makes_parent {
+        crate::durable::private_dir(place.parent())?;
+    }
+    let dir = place.dir();
+    for path in [place.state(), place.memory(), dir.as_path()] {
+        if path.symlink_metadata().is_ok() {
+            let message = format!("making a snapshot: {} is there already", path.display());
+            return Err(Error::new(ErrorKind::WrongState, message)
+                .at(path)
+                .hint("use another name, or remove that one: smartvm snapshot rm"));
+        }
+    }
+    let work = place.work();
+    if let Some(other) = owner::read(&work)? {
+        if other.is_alive() {
+            let message = format!(
+                "another snapshot is being made at {}, of VM {}",
+                place.state().display(),
+                other.vm
+            );
+            return Err(Error::new(ErrorKind::WrongState, message).at(work));
+        }
+        give_back(place, false, &other)?;
+    }
+    owner::claim(&work, who)?;
+    for dir in [DRIVES, USES] {
+        crate::durable::private_dir(&work.join(dir))?;
+    }
+    drop(usage::lock(&work)?);
+    // Made here, as Firecracker would make them for everybody to read.
+    for path in [work.join(STATE), place.memory_work()] {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| Error::io("making", path, e))?;
+    }
+    Ok(())
+}
+
+/// Gives every file its name; the snapshot is there as a whole or, to whoever looks for its
+/// state, not at all. What is in the work directory is on disk by now.
+pub(super) fn publish(place: &Place) -> Result<()> {
+    let (work, dir) = (place.work(), place.dir());
+    let mut stamps = Stamps::read(&work);
+    stamps.set(MEMORY, Stamp::of(&place.memory_work())?);
+    stamps.write(&work)?;
+    rename_new(&work, &dir)?;
+    rename_new(&place.memory_work(), place.memory())?;
+    // The new name changed its change time.
+    stamps.set(MEMORY, Stamp::of(place.memory())?);
+    stamps.write(&dir)?;
+    sync_dir(place.memory().parent().unwrap_or(Path::new("/")))?;
+    sync_dir(place.parent())?;
+    rename_new(&dir.join(STATE), place.state())?;
+    sync_dir(place.parent())?;
+    sync_dir(&dir)
+}
+
+/// What is left to do for a snapshot that is whole.
+pub(super) fn settle(place: &Place) -> Result<()> {
+    owner::remove(&place.dir())
+}
+
+/// Removes a snapshot of this owner's that isn't whole; one that is stays.
+pub(crate) fn give_back(place: &Place, made_parent: bool, who: &Owner) -> Result<()> {
+    let (work, dir) = (place.work(), place.dir());
+    if owner::read(&dir)?.as_ref() == Some(who) {
+        if !dir.join(STATE).exists() && place.state().symlink_metadata().is_ok() {
+            return settle(place);
+        }
+        // Whether the memory has its name already: only ours is removed.
+        let ours = Stamps::read(&dir);
+        if let (Some(ours), Ok(there)) = (ours.get(MEMORY), Stamp::of(place.memory()))
+            && ours.same_file(&there)
+        {
+            remove_file(place.memory())?;
+        }
+        remove_file(&place.memory_work())?;
+        remove_claimed(&dir)?;
+    } else if work.symlink_metadata().is_ok() {
+        // Without an owner file it was claimed just now, and holds nothing yet.
+        if owner::read(&work)?.is_some_and(|owner| owner != *who) {
+            return Ok(());
+        }
+        remove_file(&place.memory_work())?;
+        remove_claimed(&work)?;
+    } else {
+        return Ok(());
+    }
+    if made_parent {
+        // Only if nothing else is in it by now.
+        let _others_are_there = std::fs::remove_dir(place.parent());
+    }
+    Ok(())
+}
+
+/// The owner file goes last: until then the directory is known to be ours.
+fn remove_claimed(dir: &Path) -> Result<()> {
+    let failed = |e| Error::io("removing", dir, e);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name() == owner::FILE {
+            continue;
+        }
+        if entry.file_type().map_err(failed)?.is_dir() {
+            std::fs::remove_dir_all(entry.path()).map_err(failed)?;
+        } else {
+            remove_file(&entry.path())?;
+        }
+    }
+    owner::remove(dir)?;
+    std::fs::remove_dir(dir).map_err(failed)
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+        .map_err(|e| Error::io(&format!("renaming {} to", from.display()), to, e))
+}

@@ -1,0 +1,159 @@
+//! Snapshots: a microVM's state, memory and drives, from which it goes on as often as wished,
+//! under any id, in any runtime directory.
+//!
+//! docs/snapshots.md describes the files. [`MicroVm::snapshot`](crate::MicroVm::snapshot)
+//! makes one, [`SmartVm::restore`](crate::SmartVm::restore) restores it.
+
+pub(crate) mod claim;
+mod create;
+mod host;
+mod manifest;
+pub(crate) mod merge;
+mod place;
+mod recover;
+mod restore;
+mod stamp;
+pub(crate) mod usage;
+mod verify;
+
+use std::path::Path;
+
+pub use create::{Moment, SnapshotOptions, Watch};
+pub use host::Origin;
+pub(crate) use manifest::drive_name;
+pub use manifest::{DriveFile, FORMAT, FileSum, Manifest, Parent};
+pub use place::Place;
+pub(crate) use recover::{interrupted, recover};
+pub use restore::RestoreOptions;
+pub(crate) use restore::whole_memory;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::SnapshotType;
+
+/// The most diffs that may build on each other.
+const LONGEST_CHAIN: usize = 64;
+
+/// A snapshot on disk, its manifest read and verified.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    place: Place,
+    manifest: Manifest,
+}
+
+impl Snapshot {
+    /// The snapshot with this state file and this memory file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::WrongState`] if there are files
+    /// without a manifest; [`ErrorKind::Corrupt`] for a damaged or newer manifest.
+    pub fn open(place: &Place) -> Result<Self> {
+        let manifest = match Manifest::read(&place.manifest())? {
+            Some(manifest) => manifest,
+            None if place.state().exists() => {
+                let message = format!("the snapshot {} has no manifest", place.state().display());
+                return Err(Error::new(ErrorKind::WrongState, message)
+                    .at(place.manifest())
+                    .hint("if you trust its files, --unchecked restores it as it is"));
+            }
+            None => {
+                let message = format!("there is no snapshot {}", place.state().display());
+                return Err(Error::new(ErrorKind::NotFound, message)
+                    .at(place.state())
+                    .hint("`smartvm snapshot ls` lists them"));
+            }
+        };
+        if !place.state().exists() {
+            let message = format!(
+                "the snapshot {} is not whole: its state file is missing",
+                place.state().display()
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message)
+                .at(place.state())
+                .hint("if its making was interrupted, `smartvm gc` removes the rest"));
+        }
+        Ok(Self {
+            place: place.clone(),
+            manifest,
+        })
+    }
+
+    /// Where its files are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The VMs whose memory is its file now.
+    pub fn users(&self) -> Result<Vec<String>> {
+        usage::users(&self.place.dir(), &self.manifest.id)
+    }
+
+    /// This snapshot and those that it builds on, the full one first.
+    pub fn chain(&self) -> Result<Vec<Self>> {
+        let mut chain = vec![self.clone()];
+        while let Some(parent) = chain.last().and_then(|last| last.manifest.parent.clone()) {
+            let place = Place::new(&parent.snapshot_path, &parent.mem_file_path)?;
+            let snapshot = Self::open(&place).map_err(|e| {
+                let message = format!("the diff {} needs its parent", self.place.state().display());
+                Error::new(ErrorKind::Corrupt, message).because(e)
+            })?;
+            if snapshot.manifest.id != parent.id || chain.len() > LONGEST_CHAIN {
+                let message = format!(
+                    "the diff {} builds on another snapshot than the one at {}",
+                    self.place.state().display(),
+                    parent.snapshot_path.display()
+                );
+                return Err(Error::new(ErrorKind::Corrupt, message).at(parent.snapshot_path));
+            }
+            chain.push(snapshot);
+        }
+        if chain
+            .last()
+            .is_some_and(|it| it.manifest.kind == SnapshotType::Diff)
+        {
+            let message = format!("the diff {} names no parent", self.place.state().display());
+            return Err(Error::new(ErrorKind::Corrupt, message).at(self.place.manifest()));
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// Removes it. The state goes first, so that what an interruption leaves is no snapshot.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongState`] while VMs or diffs need it.
+    pub fn remove(self) -> Result<()> {
+        let dir = self.place.dir();
+        let lock = usage::lock(&dir)?;
+        let needed = |by: &str| {
+            let message = format!(
+                "the snapshot {} is needed {by}",
+                self.place.state().display()
+            );
+            Error::new(ErrorKind::WrongState, message).at(self.place.state())
+        };
+        let users = self.users()?;
+        if !users.is_empty() {
+            let by = format!("by VM {}, whose memory it is", users.join(", "));
+            return Err(needed(&by).hint("end the VM first"));
+        }
+        if let Some(child) = usage::children(&dir)?.first() {
+            let by = format!("by the diff {}, which builds on it", child.display());
+            return Err(needed(&by).hint("remove the diff first"));
+        }
+        let failed = |path: &Path, e| Error::io("removing", path, e);
+        for file in [self.place.state(), self.place.memory()] {
+            match std::fs::remove_file(file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(file, e)),
+                _ => {}
+            }
+        }
+        std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
+        drop(lock);
+        Ok(())
+    }
+}

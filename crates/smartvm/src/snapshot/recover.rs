@@ -1,0 +1,106 @@
+//! After the death of whoever made a snapshot: what it left goes, and its VM runs on.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Place, claim};
+use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Client;
+use crate::firecracker::client::{Method, Request};
+use crate::ledger::Ledger;
+use crate::rundir::{Lock, RunDir, State, file};
+use crate::step::Step;
+
+/// A snapshot whose making was interrupted.
+pub(crate) struct Interrupted {
+    number: usize,
+    /// Its place, for people.
+    pub(crate) place: Place,
+    resume: bool,
+}
+
+/// The snapshots of this VM whose making was interrupted. Its lock is held, so that nobody is
+/// just making one.
+pub(crate) fn interrupted(run_dir: &RunDir, _lock: &Lock) -> Result<Vec<Interrupted>> {
+    let Some(ledger) = Ledger::open(&run_dir.file(file::LEDGER))? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for (number, entry) in ledger.entries().iter().enumerate() {
+        if let Step::ClaimSnapshot {
+            state,
+            memory,
+            resume,
+            ..
+        } = &entry.step
+            && !entry.undone
+        {
+            found.push(Interrupted {
+                number,
+                place: Place::new(state, memory)?,
+                resume: *resume,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Gives back what they left, and lets the VM run on where it ran.
+pub(crate) fn recover(run_dir: &RunDir, lock: &Lock, found: &[Interrupted]) -> Result<()> {
+    let path = run_dir.file(file::LEDGER);
+    let Some(mut ledger) = Ledger::open(&path)? else {
+        return Ok(());
+    };
+    for one in found {
+        ledger.undo_one(one.number, |entry| entry.step.undo(entry.outcome.as_ref()))?;
+    }
+    if found.iter().any(|one| one.resume) {
+        resume(run_dir, lock)?;
+    }
+    Ok(())
+}
+
+fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
+    let mut state = run_dir.state()?;
+    if state.state != State::Paused {
+        return Ok(());
+    }
+    let request = Request::new(Method::Patch, "/vm", &json!({ "state": "Resumed" }))?;
+    let socket = run_dir.short_path(file::API_SOCKET);
+    // On a thread of its own: the caller may be asynchronous or not.
+    let sent = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Host, "starting the runtime").because(e))?;
+        runtime.block_on(async {
+            let mut client = Client::new(socket);
+            client
+                .send_within(&request, Duration::from_secs(10))
+                .await
+                .map(drop)
+        })
+    });
+    sent.join()
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "a worker thread failed")))?;
+    state.state = State::Running;
+    run_dir.write_state(&state)
+}
+
+/// Ends the entry of a snapshot that is whole: it is the user's now.
+pub(super) fn keep(run_dir: &RunDir, place: &Place) -> Result<()> {
+    claim::settle(place)?;
+    let path = run_dir.file(file::LEDGER);
+    let Some(mut ledger) = Ledger::open(&path)? else {
+        return Ok(());
+    };
+    let last = ledger.entries().iter().rposition(|entry| {
+        !entry.undone
+            && matches!(&entry.step, Step::ClaimSnapshot { state, .. } if state == place.state())
+    });
+    match last {
+        Some(number) => ledger.undo_one(number, |_| Ok(())),
+        None => Ok(()),
+    }
+}

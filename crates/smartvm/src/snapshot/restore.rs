@@ -1,0 +1,222 @@
+//! From a snapshot to a microVM: verified first, then planned and started like any other.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Manifest, Origin, Place, Snapshot, merge};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{self, HostFacts};
+use crate::name::VmId;
+use crate::orchestrator::SmartVm;
+use crate::plan::{self, Plan, Source};
+use crate::spec::{BootSource, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams};
+use crate::storage::{Progress, Watch};
+use crate::validate::validate_snapshot_load;
+use crate::vm::{MicroVm, StartOptions, blocking};
+
+/// How a snapshot is restored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// The new VM's id. Default: that of the VM that the snapshot was made of.
+    pub id: Option<VmId>,
+    /// Who the VM lives with. Default: `owner`.
+    pub lifetime: Option<Lifetime>,
+    /// Names to find it by. Default: those of the VM that the snapshot was made of.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The TAP device of a network interface, by the interface's id, where it is another than
+    /// the one in the snapshot.
+    pub taps: BTreeMap<String, String>,
+    /// Seconds after which the VM is ended.
+    pub max_runtime_s: Option<u64>,
+    /// Where writable drives are copied to. Default: the run dir.
+    pub staging_dir: Option<PathBuf>,
+    /// Verify memory and drives even where nothing speaks for a change.
+    pub verify: bool,
+    /// Load a pair of files without a manifest too, and on another kind of host.
+    pub unchecked: bool,
+}
+
+impl SmartVm {
+    /// Makes a VM out of a snapshot and starts it: it goes on where the snapshot was made.
+    ///
+    /// # Errors
+    /// As for [`SmartVm::create_from_snapshot`] and [`MicroVm::start`].
+    pub async fn restore(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+    ) -> Result<MicroVm> {
+        let mut vm = self.create_from_snapshot(params, options).await?;
+        vm.start(&StartOptions::default()).await?;
+        Ok(vm)
+    }
+
+    /// Makes a VM out of a snapshot, to be started by [`MicroVm::start`]. All that can be known
+    /// before Firecracker loads it is verified: files, host, id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] for damaged or missing files, [`ErrorKind::Host`] on another kind
+    /// of host, [`ErrorKind::WrongState`] for an id in use and for files without a manifest.
+    pub async fn create_from_snapshot(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+    ) -> Result<MicroVm> {
+        let plan = self.plan_restore(params, options).await?;
+        self.create_planned(plan).await
+    }
+
+    /// What will be done to restore a snapshot, which is verified for it.
+    ///
+    /// # Errors
+    /// As for [`SmartVm::create_from_snapshot`].
+    pub async fn plan_restore(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+    ) -> Result<Plan> {
+        self.plan_restored(params, options, None).await
+    }
+
+    /// The same, for the VM `made`, where one was made for it before.
+    pub(crate) async fn plan_restored(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+        made: Option<&VmId>,
+    ) -> Result<Plan> {
+        validate_snapshot_load(params).map_err(Error::from)?;
+        let binary = self.binary()?.clone();
+        let place = Place::new(&params.snapshot_path, &params.mem_file_path)?;
+        let (assume_kvm, made) = (self.assume_kvm(), made.cloned());
+        let (runtime, params, options) = (self.runtime().clone(), params.clone(), options.clone());
+        blocking(move || {
+            let facts = HostFacts::gather(&[]);
+            let here = Origin::here(&facts, binary.version());
+            let source = match Snapshot::open(&place) {
+                Ok(snapshot) => Source {
+                    memory: checked(&snapshot, &here, &options)?,
+                    dir: Some(place.dir()),
+                    manifest: snapshot.manifest,
+                    state: place.state().to_owned(),
+                },
+                Err(e) if e.kind() == ErrorKind::WrongState && options.unchecked => {
+                    bare_pair(&place, here)?
+                }
+                Err(e) => return Err(e),
+            };
+            let id = match made {
+                Some(id) => id,
+                None => {
+                    let id = options.id.clone().unwrap_or(source.manifest.vm.clone());
+                    runtime.require_free(&id)?;
+                    id
+                }
+            };
+            host::require_kvm(&facts, assume_kvm)?;
+            plan::restore(
+                &source,
+                &params,
+                &options,
+                &plan::Context {
+                    id,
+                    runtime_dir: runtime.path(),
+                    firecracker: binary.path(),
+                    version: binary.version(),
+                    options: &crate::spec::RuntimeOptions::default(),
+                    base: Path::new("/"),
+                    network: None,
+                    jail: None,
+                },
+            )
+        })
+        .await
+    }
+}
+
+/// Verifies a snapshot and what it builds on; returns its memory's layers, the full one first.
+fn checked(snapshot: &Snapshot, here: &Origin, options: &RestoreOptions) -> Result<Vec<PathBuf>> {
+    if !options.unchecked {
+        snapshot.manifest.origin.require_like(here)?;
+        if let Some(spoken) = snapshot.manifest.agent
+            && smartvm_agent::protocol::negotiate(&[spoken, spoken.saturating_sub(1)]).is_none()
+        {
+            let message = format!(
+                "the agent in the snapshot speaks protocol version {spoken}, and this smartvm \
+                 doesn't"
+            );
+            return Err(Error::new(ErrorKind::Host, message)
+                .hint("use the smartvm that made it; --unchecked tries it all the same"));
+        }
+    }
+    let (mut quiet, never) = (|_: Progress| {}, || false);
+    let mut watch = Watch::new(&mut quiet, &never);
+    let chain = snapshot.chain()?;
+    for one in &chain {
+        one.verify(options.verify, &mut watch)?;
+    }
+    Ok(chain
+        .iter()
+        .map(|one| one.place().memory().to_owned())
+        .collect())
+}
+
+/// A pair of files that nothing is known of: Firecracker itself finds drives and TAPs where
+/// they were when it was made.
+fn bare_pair(place: &Place, here: Origin) -> Result<Source> {
+    let size = |path: &Path| {
+        path.metadata()
+            .map(|found| found.len())
+            .map_err(|e| Error::io("looking at", path, e))
+    };
+    let memory = size(place.memory())?;
+    let none = |size_bytes| super::FileSum {
+        size_bytes,
+        sha256: String::new(),
+    };
+    let spec = MicroVmSpec::builder()
+        .boot_source(
+            BootSource::builder()
+                .kernel_image_path(place.state())
+                .build(),
+        )
+        .machine_config(
+            MachineConfig::builder()
+                .vcpu_count(1)
+                .mem_size_mib(memory >> 20)
+                .build(),
+        )
+        .build();
+    Ok(Source {
+        manifest: Manifest {
+            id: String::new(),
+            vm: uuid::Uuid::new_v4().to_string().parse()?,
+            created_at: String::new(),
+            kind: crate::spec::SnapshotType::Full,
+            origin: here,
+            agent: None,
+            state: none(size(place.state())?),
+            memory: none(memory),
+            drives: Vec::new(),
+            vsock: None,
+            parent: None,
+            spec,
+        },
+        dir: None,
+        state: place.state().to_owned(),
+        memory: vec![place.memory().to_owned()],
+    })
+}
+
+/// Where the whole memory of a restored VM is: the only layer, or what they are merged to.
+pub(crate) fn whole_memory(source: &Source) -> Result<PathBuf> {
+    match (source.memory.as_slice(), &source.dir) {
+        ([only], _) => Ok(only.clone()),
+        ([_, ..], Some(dir)) => Ok(merge::target(dir)),
+        _ => Err(Error::new(ErrorKind::Corrupt, "the snapshot has no memory")),
+    }
+}
