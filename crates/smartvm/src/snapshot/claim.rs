@@ -42,7 +42,7 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()
         }
     }
     let work = place.work();
-    if let Some(other) = owner::read(&work)? {
+    if let Some(other) = Owner::read(&work)? {
         if other.is_alive() {
             let message = format!(
                 "another snapshot is being made at {}, of VM {}",
@@ -97,7 +97,7 @@ pub(super) fn settle(place: &Place) -> Result<()> {
 /// Removes a snapshot of this owner's that isn't whole; one that is stays.
 pub(crate) fn give_back(place: &Place, made_parent: bool, who: &Owner) -> Result<()> {
     let (work, dir) = (place.work(), place.dir());
-    if owner::read(&dir)?.as_ref() == Some(who) {
+    if Owner::read(&dir)?.as_ref() == Some(who) {
         if !dir.join(STATE).exists() && place.state().symlink_metadata().is_ok() {
             return settle(place);
         }
@@ -112,7 +112,7 @@ pub(crate) fn give_back(place: &Place, made_parent: bool, who: &Owner) -> Result
         remove_claimed(&dir)?;
     } else if work.symlink_metadata().is_ok() {
         // Without an owner file it was claimed just now, and holds nothing yet.
-        if owner::read(&work)?.is_some_and(|owner| owner != *who) {
+        if Owner::read(&work)?.is_some_and(|owner| owner != *who) {
             return Ok(());
         }
         remove_file(&place.memory_work())?;

@@ -27,7 +27,7 @@ pub(crate) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()>
 }
 
 pub(super) fn give_back_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    if let Some(owner) = owner::read(path)?
+    if let Some(owner) = Owner::read(path)?
         && !owner.is_of(vm, runtime_dir)
     {
         return Err(owner.refuse(path));

@@ -38,7 +38,7 @@ impl Owner {
 
     /// The owner of a directory; `None` if it isn't claimed.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
-        read(dir)
+        durable::read_state(&dir.join(FILE), FORMAT)
     }
 
     pub(crate) fn vm(&self) -> &str {
@@ -66,8 +66,7 @@ impl Owner {
 
     /// Whether its VM may still live: in this boot, with a run dir.
     pub(crate) fn is_alive(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot_id)
-            && self.runtime_dir.join(&self.vm).symlink_metadata().is_ok()
+        boot_id().is_ok_and(|boot| boot == self.boot_id) && self.is_live()
     }
 }
 
@@ -75,11 +74,6 @@ impl Owner {
 pub(crate) fn claim(dir: &Path, owner: &Owner) -> Result<()> {
     make_dir(dir)?;
     durable::write_state(&dir.join(FILE), FORMAT, owner)
-}
-
-/// The owner of a directory, if it has one.
-pub(crate) fn read(dir: &Path) -> Result<Option<Owner>> {
-    durable::read_state(&dir.join(FILE), FORMAT)
 }
 
 /// Removes the owner file.
