@@ -140,7 +140,7 @@ fn wait_for_end(pid: i32) {
 fn the_greeting_comes_first_and_says_which_versions() {
     let mut host = Host::new(Guest::ordinary());
     let greeting = Greeting::decode(&host.receive().expect("a frame")).expect("a greeting");
-    assert_eq!(greeting.versions, [2, 1]);
+    assert_eq!(greeting.versions, [3, 2]);
     assert!(!greeting.agent.is_empty() && !greeting.boot_id.is_empty());
     host.end().expect("a host that leaves is no failure");
 }
@@ -165,7 +165,7 @@ fn randomness_that_is_none_is_refused_and_some_is_taken() {
 #[test]
 fn another_version_is_refused_whatever_it_asks_for() {
     for request in [
-        &br#"{"version":3,"operation":{"exec":{"argv":["true"]}}}"#[..],
+        &br#"{"version":4,"operation":{"exec":{"argv":["true"]}}}"#[..],
         br#"{"version":99,"unheard":{"of":[]}}"#,
         br#"{"version":0}"#,
     ] {

@@ -3,6 +3,7 @@
 mod gc;
 #[cfg(feature = "download")]
 mod images;
+pub(crate) mod make;
 mod recover;
 
 use std::path::{Path, PathBuf};
@@ -17,15 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
 use crate::keeper;
-use crate::ledger::Ledger;
 use crate::name::VmId;
-use crate::network::{Lease, Network, Wiring};
+use crate::network::{Network, Wiring};
 use crate::plan::{self, Plan};
-use crate::process::ProcessId;
-use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
+use crate::rundir::{Ended, RuntimeDir, State, VmState};
 use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
-use crate::step::Step;
-use crate::teardown;
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
 
@@ -78,7 +75,7 @@ impl SmartVm {
     }
 
     /// Another value for the same VMs, to be looked at on another thread.
-    fn looking(&self) -> Self {
+    pub(crate) fn looking(&self) -> Self {
         Self {
             options: self.options.clone(),
             parts: self.parts.clone(),
@@ -123,12 +120,24 @@ impl SmartVm {
         Ok(self.jailer.get_or_init(|| found))
     }
 
+    /// The jailer, where this spec's VM is jailed and may be.
+    pub(crate) fn jailer_for(&self, spec: &MicroVmSpec) -> Result<Option<&Path>> {
+        match plan::jailed(spec, euid_is_root()) && euid_is_root() {
+            true => self.jailer(self.binary()?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub(crate) fn keeper(&self) -> &Path {
+        &self.keeper
+    }
+
     /// Validates a spec and plans its VM, without touching the host. Relative paths are
     /// relative to the current directory.
     pub fn plan(&self, spec: &MicroVmSpec) -> Result<Plan> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         let id = id_of(&valid)?;
-        let without = without_tap(spec);
+        let without = make::without_tap(spec);
         let wiring = match without.is_empty() {
             true => None,
             false => Some(self.network.preview(&id, &without)?),
@@ -139,10 +148,7 @@ impl SmartVm {
     /// What plans have in common.
     fn planner(&self, spec: &MicroVmSpec) -> Result<Planner> {
         let binary = self.binary()?;
-        let jailer = match plan::jailed(spec, euid_is_root()) {
-            true if euid_is_root() => Some(self.jailer(binary)?.to_owned()),
-            _ => None,
-        };
+        let jailer = self.jailer_for(spec)?.map(Path::to_owned);
         Ok(Planner {
             runtime_dir: self.runtime.path().to_owned(),
             firecracker: binary.path().to_owned(),
@@ -173,33 +179,13 @@ impl SmartVm {
         let network = self.network.clone();
         blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&id)?;
-            let made = (|| {
-                let leases = lease(&run_dir, &network, &valid)?;
-                let wiring = match leases.is_empty() {
-                    true => None,
-                    false => Some(network.wiring(leases.clone())?),
-                };
-                let plan = planner.plan(&valid, id, wiring.as_ref())?;
-                run_dir.write_state(&created(&plan, leases)?)?;
-                Ok(plan)
-            })();
-            let made = made.map_err(|e: Error| e.with_cleanup(unmake(&run_dir)));
-            drop(lock);
-            Ok(MicroVm::created(run_dir, keeper, network, made?))
+            let leases = make::wanted(&network, &id, &valid, &[]);
+            let (run_dir, plan) = make::make(&runtime, &network, &id, &leases, |wiring| {
+                planner.plan(&valid, id.clone(), wiring)
+            })?;
+            Ok(MicroVm::created(run_dir, keeper, network, plan))
         })
         .await
-    }
-
-    /// Makes the run dir of a VM whose plan was checked.
-    pub(crate) async fn create_planned(&self, plan: Plan) -> Result<MicroVm> {
-        let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
-        let network = self.network.clone();
-        blocking(move || make_run_dir(&runtime, keeper, network, plan)).await
-    }
-
-    pub(crate) fn assume_kvm(&self) -> bool {
-        self.parts.assume_kvm
     }
 
     /// Checks a valid spec against this host: files, TAP devices, KVM, space.
@@ -211,7 +197,7 @@ impl SmartVm {
         )?)
     }
 
-    fn check_context(&self) -> host::CheckContext {
+    pub(crate) fn check_context(&self) -> host::CheckContext {
         host::CheckContext {
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
@@ -239,8 +225,7 @@ impl SmartVm {
         let valid = validate(&state.spec, &ValidateContext::from(&self.options))?;
         let plan = match &state.origin {
             Some(origin) => {
-                self.plan_restored(&origin.params, &origin.options, Some(id))
-                    .await?
+                self.plan_restored(origin, id, state.leases.clone()).await?
             }
             None => {
                 let wiring = match state.leases.is_empty() {
@@ -313,83 +298,5 @@ fn id_of(spec: &ValidSpec) -> Result<VmId> {
     match spec.id() {
         Some(id) => Ok(id.clone()),
         None => Ok(uuid::Uuid::new_v4().to_string().parse()?),
-    }
-}
-
-/// The interfaces that need a TAP device.
-fn without_tap(spec: &MicroVmSpec) -> Vec<String> {
-    let interfaces = spec.network_interfaces.iter();
-    interfaces
-        .filter(|one| one.host_dev_name.is_none())
-        .map(|one| one.iface_id.clone())
-        .collect()
-}
-
-/// Leases what the VM's interfaces need, through its ledger.
-fn lease(run_dir: &RunDir, network: &Network, spec: &MicroVmSpec) -> Result<Vec<Lease>> {
-    let interfaces = without_tap(spec);
-    if interfaces.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
-    for iface_id in &interfaces {
-        let step = network.lease_step(run_dir.id(), iface_id);
-        ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
-    }
-    let outcomes = ledger
-        .entries()
-        .iter()
-        .filter_map(|entry| entry.outcome.as_ref());
-    Ok(outcomes
-        .filter_map(|outcome| outcome.lease.clone())
-        .collect())
-}
-
-/// Gives back what the making of a VM took before it failed; returns what can't be.
-fn unmake(run_dir: &RunDir) -> Vec<Error> {
-    let mut failures = match Ledger::open(&run_dir.file(file::LEDGER)) {
-        Ok(Some(mut ledger)) => ledger.undo_all(|entry| entry.step.undo(entry.outcome.as_ref())),
-        Ok(None) => Vec::new(),
-        Err(e) => vec![e],
-    };
-    if failures.is_empty() {
-        failures.extend(run_dir.remove().err());
-    }
-    failures
-}
-
-/// The state of a VM that is only described yet.
-fn created(plan: &Plan, leases: Vec<Lease>) -> Result<VmState> {
-    Ok(VmState {
-        state: State::Created,
-        created_at: teardown::now(),
-        spec: plan.spec.clone(),
-        lifetime: plan.spec.lifetime.unwrap_or_default(),
-        owner: ProcessId::myself()?,
-        keeper: None,
-        vmm: None,
-        firecracker: plan.firecracker_version,
-        paths: plan.paths.clone(),
-        leases,
-        root: plan.root.is_jail().then(|| plan.root.clone()),
-        agent: plan.launch.agent(),
-        origin: plan.launch.origin(),
-        base: plan.launch.base(),
-    })
-}
-
-/// Makes the run dir of a VM that takes nothing from the network.
-fn make_run_dir(
-    runtime: &RuntimeDir,
-    keeper: PathBuf,
-    network: Network,
-    plan: Plan,
-) -> Result<MicroVm> {
-    let (run_dir, lock) = runtime.create(&plan.id)?;
-    let made = created(&plan, Vec::new()).and_then(|state| run_dir.write_state(&state));
-    drop(lock);
-    match made {
-        Ok(()) => Ok(MicroVm::created(run_dir, keeper, network, plan)),
-        Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
     }
 }

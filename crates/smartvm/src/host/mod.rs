@@ -25,6 +25,7 @@ pub use device::Access;
 pub use doctor::{Finding, Status, doctor};
 pub(crate) use doctor::{finding as doctor_finding, judge as doctor_judge};
 pub(crate) use facts::unsafe_part;
+pub(crate) use jail::check_jail;
 pub use facts::{DirFacts, HostFacts};
 pub use kvm::Kvm;
 pub use limits::OpenFiles;

@@ -39,19 +39,22 @@ impl Leases {
         Self(network.join("leases"))
     }
 
-    /// Takes the first free address. The network's lock is held.
+    /// Takes the address that is wanted, if it is free, else the first that is. The network's
+    /// lock is held.
     pub(super) fn take(
         &self,
         subnet: Subnet,
         instance: &str,
         vm: &VmId,
         iface_id: &str,
+        wanted: Option<Ipv4Addr>,
     ) -> Result<Lease> {
         durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
-        let free = (0..subnet.guests())
-            .filter_map(|number| Some((number, subnet.guest(number)?)))
-            .find(|(_, ip)| !taken.contains(ip));
+        let all = || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
+        let free = |(_, ip): &(u32, Ipv4Addr)| !taken.contains(ip);
+        let again = wanted.and_then(|wanted| all().find(|(_, ip)| *ip == wanted));
+        let free = again.filter(free).or_else(|| all().find(free));
         let Some((number, ip)) = free else {
             return Err(Error::new(
                 ErrorKind::WrongState,
@@ -138,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        let take = |vm: &str| leases.take(subnet, "abc123", &id(vm), "eth0");
+        let take = |vm: &str| leases.take(subnet, "abc123", &id(vm), "eth0", None);
         for number in 2..7 {
             let lease = take(&format!("vm{number}")).unwrap();
             assert_eq!(lease.ip, Ipv4Addr::new(10, 9, 0, number));
@@ -159,13 +162,28 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_wanted_is_leased_again_where_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::in_dir(dir.path());
+        let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
+        let take = |vm: &str, wanted: [u8; 4]| {
+            let lease = leases.take(subnet, "abc123", &id(vm), "eth0", Some(wanted.into()));
+            lease.unwrap().ip.octets()
+        };
+        assert_eq!(take("a", [10, 9, 0, 5]), [10, 9, 0, 5]);
+        assert_eq!(take("b", [10, 9, 0, 5]), [10, 9, 0, 2], "taken");
+        assert_eq!(take("c", [10, 9, 0, 1]), [10, 9, 0, 3], "the gateway");
+        assert_eq!(take("d", [10, 8, 0, 6]), [10, 9, 0, 4], "of another subnet");
+    }
+
+    #[test]
     fn a_damaged_lease_keeps_its_address_and_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        leases.take(subnet, "abc123", &id("a"), "eth0").unwrap();
+        leases.take(subnet, "abc123", &id("a"), "eth0", None).unwrap();
         std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
-        let next = leases.take(subnet, "abc123", &id("b"), "eth0").unwrap();
+        let next = leases.take(subnet, "abc123", &id("b"), "eth0", None).unwrap();
         assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
         let all = leases.all().unwrap();
         assert!(

@@ -22,6 +22,7 @@ mod subnet;
 pub mod wireguard;
 mod wiring;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub use lease::Lease;
 pub use status::Status;
 pub use step::NetworkStep;
 pub use subnet::{Subnet, mac_of};
-pub use wiring::{Wired, Wiring};
+pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -151,11 +152,17 @@ impl Network {
     }
 
     /// The step that leases an address.
-    pub(crate) fn lease_step(&self, vm: &VmId, iface_id: &str) -> NetworkStep {
+    pub(crate) fn lease_step(
+        &self,
+        vm: &VmId,
+        iface_id: &str,
+        wanted: Option<Ipv4Addr>,
+    ) -> NetworkStep {
         NetworkStep::LeaseAddress {
             dir: self.dir.clone(),
             vm: vm.clone(),
             iface_id: iface_id.to_owned(),
+            wanted,
         }
     }
 
@@ -209,13 +216,13 @@ impl Network {
         rules
     }
 
-    fn take_lease(&self, vm: &VmId, iface_id: &str) -> Result<Lease> {
+    fn take_lease(&self, vm: &VmId, iface_id: &str, wanted: Option<Ipv4Addr>) -> Result<Lease> {
         let _lock = self.lock()?;
         if let Some(state) = settled(&self.dir, true)? {
             state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
         }
         let instance = Instance::of(&self.dir)?;
-        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, vm, iface_id)
+        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, vm, iface_id, wanted)
     }
 
     fn join(&self, vm: &VmId) -> Result<()> {
@@ -252,7 +259,7 @@ impl Network {
             let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
             for step in steps {
                 ledger.run(&Step::Network(step), |step| match step {
-                    Step::Network(step) => step.apply(self),
+                    Step::Network(step) => step.apply(self, None),
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
@@ -274,7 +281,7 @@ impl Network {
             return Err(preflight::taken(&self.bridge, device.alias.as_deref()));
         }
         if bridge.is_none() {
-            preflight::bridge_step(self, &instance).apply(self)?;
+            preflight::bridge_step(self, &instance).apply(self, None)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
                 links.attach(&lease.tap, &self.bridge)?;
@@ -291,7 +298,7 @@ impl Network {
             if let Some(step) = preflight::forward_step(&interface.parse()?, &self.bridge)?
                 && let Some(ledger) = &mut ledger
             {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
+                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
             }
         }
         if !firewall::is_there(&self.bridge)? {

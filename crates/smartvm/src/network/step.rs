@@ -30,6 +30,9 @@ pub enum NetworkStep {
         vm: VmId,
         /// The interface.
         iface_id: String,
+        /// The address that it had in another life: taken if it is free.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wanted: Option<Ipv4Addr>,
     },
     /// Counts the VM among the network's users; makes the network if it is the first.
     Join {
@@ -42,7 +45,7 @@ pub enum NetworkStep {
     MakeTap {
         /// Its name.
         tap: IfName,
-        /// The user that it belongs to; `None`: the one who makes it.
+        /// The user that it belongs to; `None`: the VM's own, else the one who makes it.
         owner: Option<u32>,
         /// The bridge.
         bridge: IfName,
@@ -81,10 +84,16 @@ pub enum NetworkStep {
 }
 
 impl NetworkStep {
-    pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
+    /// Does it; `user` is the VM's own, where it has one.
+    pub(crate) fn apply(&self, network: &Network, user: Option<u32>) -> Result<Outcome> {
         match self {
-            Self::LeaseAddress { vm, iface_id, .. } => {
-                let lease = network.take_lease(vm, iface_id)?;
+            Self::LeaseAddress {
+                vm,
+                iface_id,
+                wanted,
+                ..
+            } => {
+                let lease = network.take_lease(vm, iface_id, *wanted)?;
                 return Ok(Outcome {
                     lease: Some(lease),
                     ..Outcome::default()
@@ -103,7 +112,7 @@ impl NetworkStep {
                 firewall::add_vm(bridge, &port(tap, *mac, *ip))?;
                 Links::open()?.make_tap(&NewTap {
                     name: tap,
-                    owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+                    owner: owner.or(user).unwrap_or_else(|| rustix::process::geteuid().as_raw()),
                     bridge,
                     mac: *mac,
                     mark,
@@ -132,7 +141,9 @@ impl NetworkStep {
 
     pub(crate) fn undo(&self) -> Result<()> {
         match self {
-            Self::LeaseAddress { dir, vm, iface_id } => super::give_back_lease(dir, vm, iface_id),
+            Self::LeaseAddress {
+                dir, vm, iface_id, ..
+            } => super::give_back_lease(dir, vm, iface_id),
             Self::Join { dir, vm } => super::leave(dir, vm),
             Self::MakeTap {
                 tap,

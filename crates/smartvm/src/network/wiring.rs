@@ -3,14 +3,35 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lease, NetworkStep, Subnet};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{IfName, VmId};
+use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::MicroVmSpec;
 
 /// What Firecracker boots with where the spec says nothing: `ip=` comes on top of it.
 const DEFAULT_BOOT_ARGS: &str = "reboot=k panic=1 pci=off nomodule 8250.nr_uarts=0 i8042.noaux \
                                  i8042.nomux i8042.dumbkbd";
+
+/// What a restored guest has to make of its address: another one, since the one it had is
+/// somebody else's by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    /// The interface.
+    pub iface_id: String,
+    /// The address that the guest has.
+    pub from: Ipv4Addr,
+    /// The one that it gets.
+    pub to: Ipv4Addr,
+    /// With this netmask,
+    pub netmask: Ipv4Addr,
+    /// this gateway,
+    pub gateway: Ipv4Addr,
+    /// and this MAC address.
+    pub mac: MacAddress,
+}
 
 /// The network as one VM's plan sees it.
 #[derive(Debug, Clone)]
@@ -36,6 +57,8 @@ pub struct Wiring {
 pub struct Wired {
     /// The spec as Firecracker is told of it.
     pub spec: MicroVmSpec,
+    /// The steps that lease what is leased when the VM is made.
+    pub leases: Vec<NetworkStep>,
     /// The steps that connect the guest.
     pub steps: Vec<NetworkStep>,
 }
@@ -45,17 +68,19 @@ impl Wired {
     pub fn untouched(spec: &MicroVmSpec) -> Self {
         Self {
             spec: spec.clone(),
+            leases: Vec::new(),
             steps: Vec::new(),
         }
     }
 }
 
 impl Wiring {
-    /// Connects the interfaces that name no TAP device.
+    /// Connects the interfaces that name no TAP device. `had` is what they had in another
+    /// life, and want again.
     ///
     /// # Errors
     /// An interface for which nothing is leased; what isn't carried out yet.
-    pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec) -> Result<Wired> {
+    pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec, had: &[Lease]) -> Result<Wired> {
         let mut spec = spec.clone();
         let (mut leases, mut taps, mut first) = (Vec::new(), Vec::new(), None);
         let several = spec.network_interfaces.len() > 1;
@@ -92,6 +117,7 @@ impl Wiring {
                 dir: self.dir.clone(),
                 vm: vm.clone(),
                 iface_id: interface.iface_id.clone(),
+                wanted: had.iter().find(|one| one.iface_id == interface.iface_id).map(|one| one.ip),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),
@@ -102,7 +128,7 @@ impl Wiring {
                 mark: self.mark.clone(),
             });
         }
-        let mut steps = leases;
+        let mut steps = Vec::new();
         if let Some((ip, device)) = first {
             if spec.firewall.is_some() {
                 return Err(Error::new(
@@ -118,7 +144,27 @@ impl Wiring {
             });
         }
         steps.extend(taps);
-        Ok(Wired { spec, steps })
+        Ok(Wired {
+            spec,
+            leases,
+            steps,
+        })
+    }
+
+    /// What guests have to change that had these leases in another life.
+    pub fn moves(&self, had: &[Lease]) -> Vec<Move> {
+        let change = |lease: &Lease| {
+            let before = had.iter().find(|one| one.iface_id == lease.iface_id)?;
+            (before.ip != lease.ip).then(|| Move {
+                iface_id: lease.iface_id.clone(),
+                from: before.ip,
+                to: lease.ip,
+                netmask: self.subnet.mask(),
+                gateway: self.subnet.gateway(),
+                mac: lease.mac,
+            })
+        };
+        self.leases.iter().filter_map(change).collect()
     }
 
     /// Adds the kernel's `ip=` word, unless the user gave one.

@@ -67,7 +67,7 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()
             .open(&path)
             .map_err(|e| Error::io("making", path, e))?;
     }
-    Ok(())
+    super::share_with_jails(&place.memory_work())
 }
 
 /// Gives every file its name; the snapshot is there as a whole or, to whoever looks for its

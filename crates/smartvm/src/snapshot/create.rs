@@ -1,6 +1,7 @@
 //! Making a snapshot: pause, state and memory, drives, resume, checksums, names.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use super::manifest::Parent;
 use super::options::{Moment, SnapshotOptions};
 use super::place::{Place, STATE};
 use super::refuse::refuse;
+use super::window::Window;
 use super::{Snapshot, claim, interrupted, recover};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::model::snapshot as wire;
@@ -42,19 +44,6 @@ impl MicroVm {
         options: &SnapshotOptions,
     ) -> Result<Snapshot> {
         validate_snapshot_create(params).map_err(Error::from)?;
-        let state = self.state()?;
-        // What lies in a jail, and what was leased, is not part of a snapshot yet.
-        if state.root.is_some() || !state.leases.is_empty() {
-            let how = match state.root {
-                Some(_) => "jailed",
-                None => "connected to the network",
-            };
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!("making a snapshot of VM {}: it is {how}", self.id()),
-            )
-            .hint("run it without a jail, with a TAP device of your own (hostDevName)"));
-        }
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let making = Making {
@@ -185,13 +174,7 @@ impl Making {
             self.vm.run_dir().write_state(state)?;
         }
         self.tell(Moment::Paused)?;
-        let request = wire::create(
-            &self.place.work().join(STATE),
-            &self.place.memory_work(),
-            self.kind,
-        )?;
-        let mut client = self.vm.client();
-        client.send_within(&request, WRITE_PATIENCE).await?;
+        self.write(state).await?;
         self.tell(Moment::Written)?;
         let drives = self.copy_drives(state).await?;
         self.tell(Moment::Copied)?;
@@ -199,7 +182,7 @@ impl Making {
             self.switch(state, State::Running).await?;
             if state.agent.is_some() {
                 // The snapshot doesn't depend on it.
-                if let Err(e) = self.vm.wake_guest().await {
+                if let Err(e) = self.vm.wake_guest(&[]).await {
                     tracing::warn!(vm = %self.vm.id(), "after the pause: {e}");
                 }
             }
@@ -217,6 +200,26 @@ impl Making {
         state.base = Some(base);
         self.vm.run_dir().write_state(state)?;
         self.tell(Moment::Published)
+    }
+
+    /// Has Firecracker write state and memory.
+    async fn write(&self, state: &VmState) -> Result<()> {
+        let files = [self.place.work().join(STATE), self.place.memory_work()];
+        let mut client = self.vm.client();
+        if !state.jailed() {
+            let request = wire::create(&files[0], &files[1], self.kind)?;
+            return client.send_within(&request, WRITE_PATIENCE).await.map(drop);
+        }
+        let (run_dir, jailed) = (self.vm.run_dir().clone(), state.clone());
+        let window = blocking(move || Window::open(&run_dir, &jailed, files)).await?;
+        let [state, memory] = window.ways();
+        let request = wire::create(Path::new(state), Path::new(memory), self.kind)?;
+        let written = client.send_within(&request, WRITE_PATIENCE).await;
+        let closed = blocking(move || window.close()).await;
+        match (written, closed) {
+            (Ok(_), closed) => closed,
+            (Err(e), closed) => Err(e.with_cleanup(closed.err())),
+        }
     }
 
     fn tell(&self, moment: Moment) -> Result<()> {

@@ -220,14 +220,18 @@ impl MicroVm {
                 State::Running
             }
             Launch::Load { resume: false, .. } => State::Paused,
-            Launch::Load { agent, .. } => {
+            Launch::Load { agent, moves, .. } => {
                 if agent.is_some() {
-                    self.wake_guest().await?;
+                    self.wake_guest(moves).await?;
                 }
                 State::Running
             }
         };
-        self.begin(Operation::Boot).await?.done_as(begun).await?;
+        let mut held = self.begin(Operation::Boot).await?;
+        if begun == State::Running {
+            held.state.moves.clear();
+        }
+        held.done_as(begun).await?;
         options.tell(&Event::Started)
     }
 
