@@ -220,13 +220,15 @@ pub(super) fn mend_closed(state: &TunnelState) -> Result<()> {
 
 /// Makes the tunnel again where it is gone or was changed, and leads guests' traffic into it.
 pub(super) fn mend(network: &Network, instance: &Instance, state: &TunnelState) -> Result<()> {
-    let interface = &state.routes.interface;
-    match make_step(network, instance, state)? {
-        Some(step) => make(network, &step)?,
-        None => drop(existing(
-            interface,
-            Links::open()?.find(interface.as_str())?,
-        )?),
+    if !device_drift(network, instance, state)?.is_empty() {
+        let interface = &state.routes.interface;
+        match make_step(network, instance, state)? {
+            Some(step) => make(network, &step)?,
+            None => drop(existing(
+                interface,
+                Links::open()?.find(interface.as_str())?,
+            )?),
+        }
     }
     Routing::open()?.lead(&state.routes)
 }
@@ -237,28 +239,44 @@ pub(super) fn drift(
     instance: &Instance,
     state: &TunnelState,
 ) -> Result<Vec<String>> {
-    let mut drift = Vec::new();
+    let mut drift = device_drift(network, instance, state)?;
+    drift.extend(Routing::open()?.drift(&state.guests, &state.routes)?);
+    Ok(drift)
+}
+
+fn device_drift(
+    network: &Network,
+    instance: &Instance,
+    state: &TunnelState,
+) -> Result<Vec<String>> {
     let interface = &state.routes.interface;
     let config = network.tunnel.as_ref().and_then(|it| it.config.as_ref());
-    match Links::open()?.find(interface.as_str())? {
-        None => drift.push(format!("the tunnel {interface} is gone")),
-        Some(device) if state.maker.is_some() && !device.is_ours(&instance.mark(), None) => {
-            drift.push(format!("the tunnel {interface} is another's"));
+    let mut links = Links::open()?;
+    let Some(device) = links.find(interface.as_str())? else {
+        return Ok(vec![format!("the tunnel {interface} is gone")]);
+    };
+    if state.maker.is_some() && !device.is_ours(&instance.mark(), None) {
+        return Ok(vec![format!("the tunnel {interface} is another's")]);
+    }
+    let mut drift = Vec::new();
+    if !device.up {
+        drift.push(format!("the tunnel {interface} is down"));
+    }
+    let Some(facts) = wireguard::read(interface)? else {
+        drift.push(format!("nobody works the tunnel {interface}"));
+        return Ok(drift);
+    };
+    if let Some(config) = config {
+        if !facts.is_as(config) {
+            drift.push(format!(
+                "keys or peers of the tunnel {interface} were changed"
+            ));
         }
-        Some(device) => {
-            if !device.up {
-                drift.push(format!("the tunnel {interface} is down"));
-            }
-            let facts = wireguard::read(interface)?;
-            let as_set = config.is_none_or(|it| facts.is_some_and(|facts| facts.is_as(it)));
-            if !as_set {
-                drift.push(format!(
-                    "keys or peers of the tunnel {interface} were changed"
-                ));
-            }
+        let addresses = links.addresses(device.index)?;
+        if !(config.addresses.iter()).all(|one| addresses.contains(&one.addr())) {
+            drift.push(format!("the tunnel {interface} has lost an address"));
         }
     }
-    drift.extend(Routing::open()?.drift(&state.guests, &state.routes)?);
     Ok(drift)
 }
 

@@ -1,28 +1,26 @@
 //! Whether the kill switch stands in the forward chain.
 
+use serde_json::Value;
+
 use super::nft::list;
 use super::render::table;
 use crate::error::Result;
 use crate::name::IfName;
 
 /// Whether nothing of the guests may be forwarded beside the tunnel, in either direction, as
-/// far as the bridge's table says so.
+/// far as the bridge's table says so. Without a table it isn't.
 pub fn is_closed(bridge: &IfName) -> Result<bool> {
-    let name = table(bridge);
-    let rules = |chain: &str| list(&["list", "chain", "inet", &name, chain]);
-    let Some(forward) = rules("forward")? else {
-        return Ok(false);
+    let listed = list(&["-t", "list", "table", "inet", &table(bridge)])?;
+    let listed = listed.unwrap_or_default();
+    let rules: Vec<&Value> = listed.iter().map(|one| &one["rule"]).collect();
+    let closed = |chain: &str| {
+        let leads_there = |rule: &&Value| {
+            let expressions = rule["expr"].as_array().into_iter().flatten();
+            rule["chain"] == "forward"
+                && expressions.clone().any(|it| it["goto"]["target"] == chain)
+        };
+        let drops = |rule: &&Value| rule["chain"] == chain && rule["comment"] == "kill switch";
+        rules.iter().any(leads_there) && rules.iter().any(drops)
     };
-    for chain in ["from_guests", "to_guests"] {
-        let led_there = (forward.iter()).any(|one| {
-            let expressions = one["rule"]["expr"].as_array();
-            expressions.is_some_and(|all| all.iter().any(|it| it["goto"]["target"] == chain))
-        });
-        let closed = rules(chain)?
-            .is_some_and(|rules| (rules.iter()).any(|one| one["rule"]["comment"] == "kill switch"));
-        if !led_there || !closed {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(closed("from_guests") && closed("to_guests"))
 }

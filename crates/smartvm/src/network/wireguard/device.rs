@@ -9,6 +9,7 @@ use super::kernel::Kernel;
 use super::{Settings, uapi, userspace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
+use crate::network::forwarding;
 use crate::network::link::Links;
 
 /// Who makes a device work.
@@ -88,6 +89,7 @@ pub(crate) fn make(new: &NewTunnel<'_>, settings: &Settings) -> Result<()> {
     if !read(new.interface)?.is_some_and(|facts| facts.is_as(&settings.config)) {
         configure(new.interface, new.maker, settings)?;
     }
+    forwarding::no_ipv6(new.interface)?;
     for address in &settings.config.addresses {
         links.add_address(new.interface, *address)?;
     }
