@@ -6,5 +6,6 @@
 
 mod commands;
 mod ends;
+mod jail;
 mod oci;
 mod support;
