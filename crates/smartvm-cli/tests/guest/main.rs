@@ -7,4 +7,5 @@
 mod commands;
 mod ends;
 mod oci;
+mod snapshots;
 mod support;
