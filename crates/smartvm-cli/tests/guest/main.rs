@@ -6,6 +6,7 @@
 
 mod commands;
 mod ends;
+mod jail;
 mod oci;
 mod snapshots;
 mod support;
