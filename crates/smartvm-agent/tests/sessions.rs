@@ -70,7 +70,7 @@ impl Host {
     fn request(&mut self, operation: Operation) {
         let mut bytes = Vec::new();
         let request = Request {
-            version: 1,
+            version: 2,
             operation,
         };
         request.encode(&mut bytes).expect("encoded");
@@ -183,17 +183,17 @@ fn requests_that_make_no_sense_are_refused() {
         b"{",
         b"\xff\xff",
         b"[1]",
-        br#"{"version":1}"#,
+        br#"{"version":2}"#,
         br#"{"version":"1","operation":"ping"}"#,
-        br#"{"version":1,"operation":"dance"}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":["true"],"unheardOf":1}}}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":[]}}}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":[""]}}}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":["a\u0000b"]}}}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":["true"],"env":[["A=B","c"]]}}}"#,
-        br#"{"version":1,"operation":{"exec":{"argv":["true"],"env":[["","c"]]}}}"#,
-        br#"{"version":1,"operation":{"read-file":{"path":"relative"}}}"#,
-        br#"{"version":1,"operation":{"write-file":{"path":"/x","mode":4096}}}"#,
+        br#"{"version":2,"operation":"dance"}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":["true"],"unheardOf":1}}}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":[]}}}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":[""]}}}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":["a\u0000b"]}}}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":["true"],"env":[["A=B","c"]]}}}"#,
+        br#"{"version":2,"operation":{"exec":{"argv":["true"],"env":[["","c"]]}}}"#,
+        br#"{"version":2,"operation":{"read-file":{"path":"relative"}}}"#,
+        br#"{"version":2,"operation":{"write-file":{"path":"/x","mode":4096}}}"#,
     ] {
         let mut host = Host::greeted();
         host.send(Kind::Request, request);

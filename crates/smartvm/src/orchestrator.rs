@@ -224,9 +224,7 @@ impl SmartVm {
             .require(&[State::Created], "starting", id.as_str())?;
         let valid = validate(&state.spec, &ValidateContext::from(&self.options))?;
         let plan = match &state.origin {
-            Some(origin) => {
-                self.plan_restored(origin, id, state.leases.clone()).await?
-            }
+            Some(origin) => self.plan_restored(origin, id, state.leases.clone()).await?,
             None => {
                 let wiring = match state.leases.is_empty() {
                     true => None,

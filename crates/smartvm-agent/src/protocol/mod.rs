@@ -8,8 +8,8 @@ mod message;
 
 pub use frame::{Decoder, Frame, Kind, MAX_PAYLOAD, MAX_REQUEST, ProtocolError, encode};
 pub use message::{
-    Accepted, AddEntropy, ErrorCode, Exec, Exit, Greeting, MoveAddress, Operation, Pong, ReadFile, Refusal,
-    Request, SetClock, Terminal, WriteFile,
+    Accepted, AddEntropy, ErrorCode, Exec, Exit, Greeting, MoveAddress, Operation, Pong, ReadFile,
+    Refusal, Request, SetClock, Terminal, WriteFile,
 };
 
 /// The vsock port on which the agent listens inside the guest.

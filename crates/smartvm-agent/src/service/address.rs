@@ -19,7 +19,10 @@ pub(super) fn change(wanted: &MoveAddress) -> Result<(), Refusal> {
             _ => ErrorCode::Failed,
         };
         let (from, to) = (wanted.from, wanted.to);
-        Refusal::new(code, format!("changing the address {from} to {to}: {error}"))
+        Refusal::new(
+            code,
+            format!("changing the address {from} to {to}: {error}"),
+        )
     };
     let interfaces = Interfaces::new().map_err(failed)?;
     let names = names().map_err(failed)?;

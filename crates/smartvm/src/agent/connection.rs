@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartvm_agent::protocol::{
-    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, MOVE_SINCE, MoveAddress, Operation, Pong,
-    ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
+    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, MOVE_SINCE, MoveAddress,
+    Operation, Pong, ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -59,7 +59,8 @@ impl Socket {
 
     /// A path that fits an address, as long as what comes with it is open.
     fn address(&self) -> io::Result<(PathBuf, Option<OwnedFd>)> {
-        let by_descriptor = |fd: &OwnedFd| Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string());
+        let by_descriptor =
+            |fd: &OwnedFd| Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string());
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Some((root, way)) = &self.jailed {
             let root = rustix::fs::open(root, directory, Mode::empty())?;
@@ -107,7 +108,10 @@ mod tests {
     #[test]
     fn links_in_a_jail_lead_nowhere() {
         let directory = tempfile::tempdir().unwrap();
-        let (root, outside) = (directory.path().join("root"), directory.path().join("outside"));
+        let (root, outside) = (
+            directory.path().join("root"),
+            directory.path().join("outside"),
+        );
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(&outside).unwrap();
         let _other = UnixListener::bind(outside.join("sock")).unwrap();

@@ -15,7 +15,13 @@ use crate::rundir::{RunDir, VmState};
 pub(crate) fn look(root: impl AsFd, way: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(root, way, flags, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        root,
+        way,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 /// A file of a VM's Firecracker, as that sees it.
@@ -36,17 +42,25 @@ impl Seen {
             });
         }
         let vmm = state.vmm.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::WrongState, format!("VM {} has no process", run_dir.id()))
+            Error::new(
+                ErrorKind::WrongState,
+                format!("VM {} has no process", run_dir.id()),
+            )
         })?;
         let failed = |e: io::Error| Error::io("looking in the jail for", root.file(way), e);
         let found = root_of(vmm)?;
         let found = look(&found, way).map_err(failed)?;
-        let kind = rustix::fs::fstat(&found).map_err(|e| failed(e.into()))?.st_mode;
+        let kind = rustix::fs::fstat(&found)
+            .map_err(|e| failed(e.into()))?
+            .st_mode;
         if !matches!(
             FileType::from_raw_mode(kind),
             FileType::RegularFile | FileType::BlockDevice
         ) {
-            let message = format!("{} is neither file nor block device", root.file(way).display());
+            let message = format!(
+                "{} is neither file nor block device",
+                root.file(way).display()
+            );
             return Err(Error::new(ErrorKind::Corrupt, message).at(root.file(way)));
         }
         Ok(Self {
@@ -69,7 +83,10 @@ fn root_of(process: &ProcessId) -> Result<OwnedFd> {
         .map_err(|e| Error::io("looking into", &path, io::Error::from(e)))?;
     // Looked at after it was opened: the pid was this process's all the time.
     if !process.is_alive()? {
-        return Err(Error::new(ErrorKind::WrongState, "the VM's process has ended"));
+        return Err(Error::new(
+            ErrorKind::WrongState,
+            "the VM's process has ended",
+        ));
     }
     Ok(root)
 }

@@ -213,7 +213,9 @@ pub(crate) fn root(directory: &Path) -> PathBuf {
 /// The user and group of a jail, told by its chroot, which is theirs once the jailer ran.
 pub(crate) fn ids_of(root: &Path) -> Result<Ids> {
     use std::os::unix::fs::MetadataExt;
-    let found = root.metadata().map_err(|e| Error::io("looking at", root, e))?;
+    let found = root
+        .metadata()
+        .map_err(|e| Error::io("looking at", root, e))?;
     Ok(Ids {
         uid: found.uid(),
         gid: found.gid(),

@@ -76,7 +76,12 @@ pub(crate) fn bind_into(process: &ProcessId, root: &Path, binds: &[Bind]) -> Res
 /// What is done to a thread's namespaces is done to that thread alone.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let failed = |_| Err(Error::new(ErrorKind::Io, "work in a mount namespace panicked"));
+        let failed = |_| {
+            Err(Error::new(
+                ErrorKind::Io,
+                "work in a mount namespace panicked",
+            ))
+        };
         scope.spawn(work).join().unwrap_or_else(failed)
     })
 }

@@ -51,7 +51,8 @@ impl Leases {
     ) -> Result<Lease> {
         durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
-        let all = || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
+        let all =
+            || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
         let free = |(_, ip): &(u32, Ipv4Addr)| !taken.contains(ip);
         let again = wanted.and_then(|wanted| all().find(|(_, ip)| *ip == wanted));
         let free = again.filter(free).or_else(|| all().find(free));
@@ -181,9 +182,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        leases.take(subnet, "abc123", &id("a"), "eth0", None).unwrap();
+        leases
+            .take(subnet, "abc123", &id("a"), "eth0", None)
+            .unwrap();
         std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
-        let next = leases.take(subnet, "abc123", &id("b"), "eth0", None).unwrap();
+        let next = leases
+            .take(subnet, "abc123", &id("b"), "eth0", None)
+            .unwrap();
         assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
         let all = leases.all().unwrap();
         assert!(

@@ -117,7 +117,10 @@ impl Wiring {
                 dir: self.dir.clone(),
                 vm: vm.clone(),
                 iface_id: interface.iface_id.clone(),
-                wanted: had.iter().find(|one| one.iface_id == interface.iface_id).map(|one| one.ip),
+                wanted: had
+                    .iter()
+                    .find(|one| one.iface_id == interface.iface_id)
+                    .map(|one| one.ip),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use smartvm_agent::protocol::MOVE_SINCE;
 
-use super::drives::Wanted;
 use super::confined::confined;
+use super::drives::Wanted;
 use super::{Context, Plan, Planner, Root, arguments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};

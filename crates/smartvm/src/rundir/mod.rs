@@ -222,10 +222,7 @@ impl RunDir {
             .at(path)
             .hint("act as that user, or use another runtime directory"));
         }
-        Ok(Self {
-            id,
-            path,
-        })
+        Ok(Self { id, path })
     }
 
     /// The run dir at `path`, whose last component is the VM's id.

@@ -39,7 +39,9 @@ use crate::spec::SnapshotType;
 pub(crate) fn share_with_jails(file: &Path) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let dir = file.parent().unwrap_or(Path::new("/"));
-    let found = dir.metadata().map_err(|e| Error::io("looking at", dir, e))?;
+    let found = dir
+        .metadata()
+        .map_err(|e| Error::io("looking at", dir, e))?;
     if found.mode() & 0o077 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
         return Ok(());
     }

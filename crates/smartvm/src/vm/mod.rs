@@ -33,12 +33,13 @@ pub use start::{Event, StartOptions, Watch};
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
+pub(crate) use wake::AGENT_PATIENCE;
 
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
-use crate::firecracker::socket::Socket;
 use crate::firecracker::model::{VmBody, VmState as Wire};
+use crate::firecracker::socket::Socket;
 use crate::keeper::Link;
 use crate::name::VmId;
 use crate::network::Network;
@@ -132,12 +133,18 @@ impl MicroVm {
         socket.map(Agent::over).ok_or_else(none)
     }
 
-    /// Stops its guest's processors. Pausing a paused VM does nothing.
+    /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
+    /// is asked for its agent before, if nothing is known of it, for at most 2 seconds.
     pub async fn pause(&self) -> Result<()> {
         self.switch(Operation::Pause, Wire::Paused).await
     }
 
-    /// Lets its guest go on. Resuming a running VM does nothing.
+    /// Lets its guest go on, and sets its clock if it has an agent. Resuming a running VM
+    /// changes nothing else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if the agent that it had doesn't answer any more; the guest runs
+    /// all the same.
     pub async fn resume(&self) -> Result<()> {
         self.switch(Operation::Resume, Wire::Resumed).await
     }
@@ -145,12 +152,20 @@ impl MicroVm {
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
         let mut held = self.begin(operation).await?;
         let request = VmBody { state: wire }.request()?;
+        if operation == Operation::Pause {
+            self.remember_agent(&mut held.state).await;
+        }
         self.client().send(&request).await?;
-        if operation == Operation::Resume && held.state.agent.is_some() {
-            self.wake_guest(&held.state.moves).await?;
+        let woken = match (operation, held.state.agent) {
+            (Operation::Resume, Some(_)) => self.wake_guest(&held.state.moves).await,
+            _ => Ok(()),
+        };
+        if operation == Operation::Resume && woken.is_ok() {
             held.state.moves.clear();
         }
-        held.done().await
+        // It runs, whatever its agent says.
+        held.done().await?;
+        woken
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its

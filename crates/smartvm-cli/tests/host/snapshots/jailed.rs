@@ -45,7 +45,9 @@ async fn a_jailed_vm_is_snapshotted_and_goes_on_in_a_jail_of_its_own_or_without(
     let copied = seen(&vm, "drives/copied-root.img");
     let file = std::fs::OpenOptions::new().write(true).open(copied);
     file.unwrap().write_all_at(b"by the guest", 100).unwrap();
-    let full = vm.snapshot(&creation(&place(&corner, "full")), &quick()).await;
+    let full = vm
+        .snapshot(&creation(&place(&corner, "full")), &quick())
+        .await;
     let full = full.unwrap();
     let mut diff = creation(&place(&corner, "diff"));
     diff.snapshot_type = Some(SnapshotType::Diff);
@@ -62,10 +64,17 @@ async fn a_jailed_vm_is_snapshotted_and_goes_on_in_a_jail_of_its_own_or_without(
     let drives = full.place().dir().join("drives");
     let contents = |name: &str| std::fs::read(drives.join(name)).unwrap();
     assert_eq!(&contents("copied-root.img")[100..112], b"by the guest");
-    assert_eq!(contents("linked-data.img"), vec![7; 64 << 10], "a bound drive");
+    assert_eq!(
+        contents("linked-data.img"),
+        vec![7; 64 << 10],
+        "a bound drive"
+    );
 
     // Beside the first, in a jail as it was.
-    let mut second = smartvm.restore(&loading(full.place()), &under("second")).await.unwrap();
+    let mut second = smartvm
+        .restore(&loading(full.place()), &under("second"))
+        .await
+        .unwrap();
     assert!(second.state().unwrap().jailed());
     assert_ne!(uid(&second), uid(&vm));
     let inode = |path: PathBuf| path.metadata().unwrap().ino();
@@ -84,13 +93,21 @@ async fn a_jailed_vm_is_snapshotted_and_goes_on_in_a_jail_of_its_own_or_without(
     second.resume().await.unwrap();
     std::os::unix::net::UnixStream::connect(second.run_dir().file("vsock.sock")).unwrap();
     // Of what was restored too, with its parents merged.
-    let third = second.snapshot(&creation(&place(&corner, "third")), &quick()).await;
+    let third = second
+        .snapshot(&creation(&place(&corner, "third")), &quick())
+        .await;
     let mut free = under("free");
     free.jail = Some(jail(&corner, JailMode::Off));
     let third = third.unwrap();
-    let mut free = smartvm.restore(&loading(third.place()), &free).await.unwrap();
+    let mut free = smartvm
+        .restore(&loading(third.place()), &free)
+        .await
+        .unwrap();
     assert!(!free.state().unwrap().jailed());
-    let mut merged = smartvm.restore(&loading(diff.place()), &under("merged")).await.unwrap();
+    let mut merged = smartvm
+        .restore(&loading(diff.place()), &under("merged"))
+        .await
+        .unwrap();
     assert!(merged.state().unwrap().jailed());
     for vm in [&mut vm, &mut second, &mut free, &mut merged] {
         vm.stop(StopMode::Kill).await.unwrap();
@@ -107,13 +124,18 @@ async fn a_vm_that_was_free_goes_on_in_a_jail() {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let mut vm = started(&corner, &corner.large()).await;
-    let snapshot = vm.snapshot(&creation(&place(&corner, "free")), &quick()).await;
+    let snapshot = vm
+        .snapshot(&creation(&place(&corner, "free")), &quick())
+        .await;
     let snapshot = snapshot.unwrap();
     vm.stop(StopMode::Kill).await.unwrap();
     let before = corner.picture();
     let mut options = under("jailed");
     options.jail = Some(jail(&corner, JailMode::Required));
-    let mut vm = smartvm.restore(&loading(snapshot.place()), &options).await.unwrap();
+    let mut vm = smartvm
+        .restore(&loading(snapshot.place()), &options)
+        .await
+        .unwrap();
     assert!(vm.state().unwrap().jailed());
     // Its vsock socket was in a directory of the user's: here it is in one of the jail's.
     let vsock = &vm.state().unwrap().spec.vsock.unwrap().uds_path;
@@ -153,9 +175,14 @@ async fn a_vm_that_may_write_no_file_as_large_as_its_memory_is_not_killed_by_a_s
     jail.resource_limits = Some(ResourceLimits::builder().file_size_bytes(64 << 20).build());
     spec.jail = Some(jail);
     let mut vm = started(&corner, &spec).await;
-    let refused = vm.snapshot(&creation(&place(&corner, "large")), &quick()).await;
+    let refused = vm
+        .snapshot(&creation(&place(&corner, "large")), &quick())
+        .await;
     let refused = refused.unwrap_err();
-    assert!(refused.to_string().contains("as large as its memory"), "{refused}");
+    assert!(
+        refused.to_string().contains("as large as its memory"),
+        "{refused}"
+    );
     vm.pause().await.unwrap();
     vm.stop(StopMode::Kill).await.unwrap();
 }
@@ -180,11 +207,17 @@ async fn what_a_jailed_process_plants_in_its_root_leads_nobody_out() {
 
     plant("firecracker.sock", "other.sock");
     let refused = vm.pause().await.unwrap_err();
-    assert!(refused.to_string().contains("connecting to Firecracker"), "{refused}");
+    assert!(
+        refused.to_string().contains("connecting to Firecracker"),
+        "{refused}"
+    );
     put_back("firecracker.sock");
     plant("vsock.sock", "other.sock");
     let agent = vm.agent().unwrap();
-    let refused = agent.greeting(std::time::Duration::from_secs(5)).await.unwrap_err();
+    let refused = agent
+        .greeting(std::time::Duration::from_secs(5))
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("vsock socket"), "{refused}");
     put_back("vsock.sock");
     std::fs::create_dir(corner.file("drives")).unwrap();
@@ -193,13 +226,19 @@ async fn what_a_jailed_process_plants_in_its_root_leads_nobody_out() {
     plant("drives", "drives");
     let place = place(&corner, "stolen");
     let refused = vm.snapshot(&creation(&place), &quick()).await.unwrap_err();
-    assert!(refused.to_string().contains("looking in the jail"), "{refused}");
+    assert!(
+        refused.to_string().contains("looking in the jail"),
+        "{refused}"
+    );
     let grow = Change::GrowDrive {
         drive_id: "copied".into(),
         size_bytes: 1 << 20,
     };
     let refused = vm.update(grow).await.unwrap_err();
-    assert!(refused.to_string().contains("looking in the jail"), "{refused}");
+    assert!(
+        refused.to_string().contains("looking in the jail"),
+        "{refused}"
+    );
     assert_eq!(secret.metadata().unwrap().len(), 4096);
     put_back("drives");
     vm.pause().await.unwrap();
