@@ -182,7 +182,7 @@ fn requests_that_make_no_sense_are_refused() {
         &b""[..],
         b"{",
         b"\xff\xff",
-        b"[1]",
+        b"[2]",
         br#"{"version":2}"#,
         br#"{"version":"1","operation":"ping"}"#,
         br#"{"version":2,"operation":"dance"}"#,
