@@ -6,5 +6,8 @@
 
 mod commands;
 mod ends;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 mod support;

@@ -13,6 +13,8 @@ mod firewall;
 mod images;
 mod jail;
 mod keeper;
+#[path = "../lab/mod.rs"]
+mod lab;
 mod lifecycle;
 mod network;
 mod recovery;

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Wanted;
 use super::link::{Links, NewTap};
 use super::subnet::Subnet;
 use super::{Network, firewall, forwarding};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
+use crate::spec::FirewallEgress;
 use crate::step::Outcome;
 
 /// One effect on the host's network.
@@ -30,6 +32,12 @@ pub enum NetworkStep {
         vm: VmId,
         /// The interface.
         iface_id: String,
+        /// The guest's MAC address, where the spec names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<MacAddress>,
+        /// What this guest alone may reach.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        firewall: Option<FirewallEgress>,
     },
     /// Counts the VM among the network's users; makes the network if it is the first.
     Join {
@@ -83,8 +91,19 @@ pub enum NetworkStep {
 impl NetworkStep {
     pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
         match self {
-            Self::LeaseAddress { vm, iface_id, .. } => {
-                let lease = network.take_lease(vm, iface_id)?;
+            Self::LeaseAddress {
+                vm,
+                iface_id,
+                mac,
+                firewall,
+                ..
+            } => {
+                let lease = network.take_lease(Wanted {
+                    vm,
+                    iface_id,
+                    mac: *mac,
+                    firewall: firewall.clone(),
+                })?;
                 return Ok(Outcome {
                     lease: Some(lease),
                     ..Outcome::default()
@@ -100,7 +119,7 @@ impl NetworkStep {
                 mark,
             } => {
                 // Judged before it can send.
-                firewall::add_vm(bridge, &port(tap, *mac, *ip))?;
+                firewall::add_vm(bridge, &network.port(tap, *mac, *ip)?)?;
                 Links::open()?.make_tap(&NewTap {
                     name: tap,
                     owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
@@ -132,7 +151,9 @@ impl NetworkStep {
 
     pub(crate) fn undo(&self) -> Result<()> {
         match self {
-            Self::LeaseAddress { dir, vm, iface_id } => super::give_back_lease(dir, vm, iface_id),
+            Self::LeaseAddress {
+                dir, vm, iface_id, ..
+            } => super::give_back_lease(dir, vm, iface_id),
             Self::Join { dir, vm } => super::leave(dir, vm),
             Self::MakeTap {
                 tap,
@@ -174,8 +195,14 @@ impl NetworkStep {
 impl fmt::Display for NetworkStep {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeaseAddress { iface_id, .. } => {
-                write!(out, "lease an address for interface {iface_id}")
+            Self::LeaseAddress {
+                iface_id, firewall, ..
+            } => {
+                write!(out, "lease an address for interface {iface_id}")?;
+                match firewall {
+                    Some(egress) => write!(out, ", with {} rules of its own", egress.rules.len()),
+                    None => Ok(()),
+                }
             }
             Self::Join { .. } => write!(out, "join the network, or make it"),
             Self::MakeTap { tap, bridge, .. } => write!(out, "make TAP {tap} on bridge {bridge}"),
