@@ -6,6 +6,7 @@
 
 mod commands;
 mod ends;
+mod jail;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod network;

@@ -22,15 +22,25 @@ pub(crate) fn image() -> PathBuf {
 /// A smartvm command. All tests share one data directory, so that the image is verified once,
 /// and one runtime directory: nothing they do may disturb another's VM.
 pub(crate) fn smartvm() -> assert_cmd::Command {
-    let shared = std::env::temp_dir().join("smartvm-guest-tier");
-    let mut command = assert_cmd::Command::new(SMARTVM);
+    let mut command = assert_cmd::Command::from_std(program());
+    command.timeout(PATIENCE);
     command
-        .env("SMARTVM_DATA_DIR", shared.join("data"))
-        .env("SMARTVM_RUNTIME_DIR", shared.join("run"))
+}
+
+/// The same, to be started and left running.
+pub(crate) fn program() -> std::process::Command {
+    let mut command = std::process::Command::new(SMARTVM);
+    command
+        .env("SMARTVM_DATA_DIR", shared("data"))
+        .env("SMARTVM_RUNTIME_DIR", shared("run"))
         .env("SMARTVM_FIRECRACKER", given("SMARTVM_TEST_FIRECRACKER"))
-        .env_remove("SMARTVM_CONFIG")
-        .timeout(PATIENCE);
+        .env_remove("SMARTVM_CONFIG");
     command
+}
+
+/// A directory that all tests share.
+pub(crate) fn shared(name: &str) -> PathBuf {
+    std::env::temp_dir().join("smartvm-guest-tier").join(name)
 }
 
 /// A detached VM of the test's own, removed at its end.
@@ -45,6 +55,11 @@ impl Vm {
             .arg(image())
             .assert();
         started.success().stdout(format!("{id}\n"));
+        Self { id: id.to_owned() }
+    }
+
+    /// One that was started already.
+    pub(crate) fn named(id: &str) -> Self {
         Self { id: id.to_owned() }
     }
 
