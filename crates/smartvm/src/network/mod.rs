@@ -9,6 +9,7 @@
 mod conntrack;
 mod dns;
 mod doctor;
+mod drift;
 pub mod firewall;
 mod foreign;
 mod forwarding;
@@ -42,7 +43,9 @@ use crate::ledger::Ledger;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::rundir::Lock;
-use crate::spec::{FirewallConfig, NetworkInterface, NetworkManagerOptions, SmartVmOptions};
+use crate::spec::{
+    FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
+};
 use crate::step::Step;
 use lease::Wanted;
 use link::Links;
@@ -121,6 +124,7 @@ impl Network {
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: Instance::of(&self.dir)?.mark(),
             dns: dns::servers(),
@@ -149,6 +153,7 @@ impl Network {
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: "smartvm 000000".into(),
             dns: Vec::new(),
@@ -215,11 +220,22 @@ impl Network {
         Ok(found)
     }
 
+    /// Whether guests may reach one another.
+    fn guests_may_talk(&self) -> bool {
+        self.options.guests_may_talk.unwrap_or(false)
+    }
+
     /// The firewall of a network without guests.
     fn rules(&self) -> firewall::Ruleset {
         let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
         let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
         rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
+        rules.guests_may_talk = self.guests_may_talk();
+        let services = self.options.host_services.iter();
+        rules.host_services = services
+            .filter_map(|text| HostService::parse(text))
+            .flatten()
+            .collect();
         rules
     }
 
@@ -271,6 +287,7 @@ impl Network {
             namespace: state::namespace()?,
             nat_interface: Some(nat_interface),
             firewall: None,
+            rules: None,
         };
         state.write(&self.dir)?;
         let made = (|| {
@@ -281,6 +298,7 @@ impl Network {
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
+            state.rules = firewall::fingerprint(&self.bridge)?;
             state.phase = Phase::Up;
             state.write(&self.dir)
         })();
@@ -302,7 +320,7 @@ impl Network {
             preflight::bridge_step(self, &instance).apply(self)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
-                links.attach(&lease.tap, &self.bridge)?;
+                links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
             }
         } else {
             links.set_address(&self.bridge, self.subnet)?;
@@ -319,13 +337,7 @@ impl Network {
                 ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
             }
         }
-        if !firewall::is_there(&self.bridge)? {
-            let mut rules = self.rules();
-            rules.egress = self.egress(&state);
-            let leases = lease::Leases::in_dir(&self.dir).all()?;
-            rules.vms = leases.into_iter().flatten().map(port).collect();
-            firewall::apply(&rules)?;
-        }
+        drift::of(self, &state, &mut links)?.mend(self, &mut state, &mut links)?;
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
-use super::{ForeignChain, Network, firewall, foreign, forwarding, vms};
+use super::{ForeignChain, Network, foreign, forwarding, vms};
 use crate::error::Result;
 use crate::name::VmId;
 
@@ -100,9 +100,7 @@ fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
             }
         }
     }
-    if !firewall::is_there(bridge)? {
-        drift.push("our nftables table is gone".to_owned());
-    }
+    drift.extend(super::drift::of(network, state, &mut links)?.told);
     match links.default_route(&[bridge.as_str()])? {
         None => drift.push("the host has no default route any more".to_owned()),
         Some(now) => {
