@@ -11,4 +11,5 @@ mod jail;
 mod lab;
 mod network;
 mod oci;
+mod snapshots;
 mod support;

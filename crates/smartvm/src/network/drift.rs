@@ -13,9 +13,9 @@ pub(super) struct Drift {
     /// In words.
     pub(super) told: Vec<String>,
     /// TAP devices that have to be put on the bridge again.
-    astray: Vec<Lease>,
+    pub(super) astray: Vec<Lease>,
     /// Whether the firewall has to be made anew.
-    firewall: bool,
+    pub(super) firewall: bool,
 }
 
 /// Looks at the TAP devices of running guests, and at the firewall.
@@ -53,6 +53,15 @@ pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<
         drift.told.push(told.to_owned());
         drift.firewall = true;
     }
+    let closed = state
+        .tunnel
+        .as_ref()
+        .is_some_and(|it| it.guests.fail_closed);
+    if closed && !firewall::is_closed(&network.bridge)? {
+        let told = "our nftables table isn't closed behind the tunnel";
+        drift.told.push(told.to_owned());
+        drift.firewall = true;
+    }
     let admitted = firewall::admitted(&network.bridge)?;
     for (lease, _) in started
         .iter()
@@ -65,28 +74,10 @@ pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<
     Ok(drift)
 }
 
-impl Drift {
-    /// Puts it right: the firewall first, in one transaction.
-    pub(super) fn mend(
-        self,
-        network: &Network,
-        state: &mut State,
-        links: &mut Links,
-    ) -> Result<()> {
-        if self.firewall {
-            network.make_firewall(state)?;
-        }
-        for lease in self.astray {
-            links.attach(&lease.tap, &network.bridge, !network.guests_may_talk())?;
-        }
-        Ok(())
-    }
-}
-
 impl Network {
     /// Makes the firewall anew, with all guests and the policies in force.
     pub(super) fn make_firewall(&self, state: &mut State) -> Result<()> {
-        let mut rules = self.rules();
+        let mut rules = self.rules(state.tunnel.as_ref());
         rules.egress = self.egress(state);
         let leases = Leases::in_dir(&self.dir).all()?;
         rules.vms = leases.into_iter().flatten().map(port).collect();

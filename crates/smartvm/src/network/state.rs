@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::subnet::Subnet;
+use super::tunnel::TunnelState;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
@@ -48,6 +49,8 @@ pub(super) struct State {
     /// What the firewall's rules looked like when they were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rules: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tunnel: Option<TunnelState>,
 }
 
 /// Who this runtime directory is among others on the host.

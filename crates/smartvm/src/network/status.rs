@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
-use super::{ForeignChain, Network, foreign, forwarding, vms};
+use super::{ForeignChain, Network, TunnelStatus, foreign, forwarding, tunnel, vms};
 use crate::error::Result;
 use crate::name::VmId;
 
@@ -34,6 +34,8 @@ pub struct Status {
     pub users: Vec<VmId>,
     /// What is leased.
     pub leases: Vec<Lease>,
+    /// The tunnel, where guests' traffic has one.
+    pub tunnel: Option<TunnelStatus>,
     /// How it differs from what it should be.
     pub drift: Vec<String>,
     /// Other programs' chains that drop what guests send.
@@ -66,6 +68,9 @@ pub(super) fn of(network: &Network) -> Result<Status> {
             Some(state) => drift(network, state)?,
             None => Vec::new(),
         },
+        tunnel: (state.as_ref().and_then(|state| state.tunnel.as_ref()))
+            .map(tunnel::status)
+            .transpose()?,
         nat_interface: state.and_then(|state| state.nat_interface),
         // Without nft there is nothing of others' to find.
         foreign: foreign::find(&network.bridge).unwrap_or_default(),
@@ -101,6 +106,12 @@ fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
         }
     }
     drift.extend(super::drift::of(network, state, &mut links)?.told);
+    if let Some(tunnel) = &state.tunnel {
+        drift.extend(tunnel::drift(network, &instance, tunnel)?);
+        if tunnel.guests.fail_closed {
+            return Ok(drift);
+        }
+    }
     match links.default_route(&[bridge.as_str()])? {
         None => drift.push("the host has no default route any more".to_owned()),
         Some(now) => {
@@ -136,6 +147,9 @@ impl fmt::Display for Status {
         )?;
         let nat = self.nat_interface.as_deref().unwrap_or("-");
         writeln!(out, "leaves by   {nat}")?;
+        if let Some(tunnel) = &self.tunnel {
+            writeln!(out, "tunnel      {tunnel}")?;
+        }
         write!(
             out,
             "addresses   {} leased, {} free",

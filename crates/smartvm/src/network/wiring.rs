@@ -187,19 +187,19 @@ mod tests {
     #[test]
     fn the_options_rules_reach_the_firewall() {
         let mut options = SmartVmOptions::default();
-        assert_eq!(network(&options).rules().egress, None);
+        assert_eq!(network(&options).rules(None).egress, None);
         options.firewall = Some(rules());
-        assert_eq!(network(&options).rules().egress, rules().egress);
+        assert_eq!(network(&options).rules(None).egress, rules().egress);
     }
 
     #[test]
     fn options_open_what_is_closed_by_default() {
         let mut options = SmartVmOptions::default();
-        let closed = network(&options).rules();
+        let closed = network(&options).rules(None);
         assert!(!closed.guests_may_talk && closed.host_services.is_empty());
         options.guests_may_talk = Some(true);
         options.host_services = vec!["dns".into(), "tcp/8080".into()];
-        let open = network(&options).rules();
+        let open = network(&options).rules(None);
         let services = ["dns", "tcp/8080"].map(|text| HostService::parse(text).unwrap());
         assert_eq!(open.host_services, services.concat());
         assert!(open.guests_may_talk);

@@ -2,6 +2,7 @@
 
 mod route;
 mod tap;
+mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,6 +37,8 @@ pub(crate) struct Device {
     pub(crate) kind: Option<String>,
     /// Whether it is a bridge's port that reaches no other such port.
     pub(crate) isolated: bool,
+    /// In bytes.
+    pub(crate) mtu: Option<u32>,
 }
 
 /// The links of this thread's network namespace.
@@ -206,13 +209,18 @@ impl Links {
         let Some(device) = self.find(name.as_str())? else {
             return Ok(());
         };
-        if !device.is_ours(mark, mac) {
-            return Ok(());
+        match device.is_ours(mark, mac) {
+            true => self.delete(&device),
+            false => Ok(()),
         }
+    }
+
+    /// Removes a device; no matter if it is gone.
+    pub(crate) fn delete(&mut self, device: &Device) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = device.index;
         match self.0.request(RouteNetlinkMessage::DelLink(message), 0) {
-            Err(e) if !is_missing(&e) => Err(failed("removing", name.as_str(), e)),
+            Err(e) if !is_missing(&e) => Err(failed("removing", &device.name, e)),
             _ => Ok(()),
         }
     }
@@ -297,6 +305,7 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
         master: None,
         kind: None,
         isolated: false,
+        mtu: None,
     };
     for attribute in message.attributes {
         match attribute {
@@ -304,6 +313,7 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
             LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
             LinkAttribute::Address(address) => device.address = address,
             LinkAttribute::Controller(master) => device.master = Some(master),
+            LinkAttribute::Mtu(mtu) => device.mtu = Some(mtu),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {
