@@ -7,5 +7,8 @@
 mod commands;
 mod ends;
 mod jail;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 mod support;

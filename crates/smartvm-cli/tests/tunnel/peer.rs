@@ -45,7 +45,12 @@ fn wg(args: &[&str], input: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -63,7 +68,10 @@ impl Peer {
     pub(crate) fn make(space: &Space, address: &str) -> Self {
         let device = interface("svp");
         let mut program = None;
-        if !space.try_run(&format!("ip link add {device} type wireguard")).0 {
+        if !space
+            .try_run(&format!("ip link add {device} type wireguard"))
+            .0
+        {
             let mut command = space.command("wireguard-go");
             command
                 .arg(&device)
@@ -85,7 +93,9 @@ impl Peer {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(peer.keys.private.as_bytes()).unwrap();
         let (device, path) = (&peer.device, file.path().display());
-        space.run(&format!("wg set {device} listen-port 51820 private-key {path}"));
+        space.run(&format!(
+            "wg set {device} listen-port 51820 private-key {path}"
+        ));
         space.run(&format!("ip address add {address} dev {device}"));
         space.run(&format!("ip link set {device} up"));
         peer

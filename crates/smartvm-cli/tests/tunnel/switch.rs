@@ -63,7 +63,12 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
 
     for pid in way.programs() {
         let program = ProcessId::of(pid).unwrap().unwrap();
-        program.open().unwrap().unwrap().signal(Signal::KILL).unwrap();
+        program
+            .open()
+            .unwrap()
+            .unwrap()
+            .signal(Signal::KILL)
+            .unwrap();
     }
     if by != "kernel" {
         fire.stays_inside("its program is killed");
@@ -77,7 +82,10 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
     way.admit_guest();
     fire.arrives("the bridge again");
     drop(fire);
-    assert_eq!(before.lines().count() + 1, run("ip -o link").lines().count());
+    assert_eq!(
+        before.lines().count() + 1,
+        run("ip -o link").lines().count()
+    );
     network.down().unwrap();
 }
 

@@ -45,7 +45,9 @@ impl Way {
         link("other0", &other, "198.51.100.2/24", "198.51.100.1/24");
         run("ip route add default via 192.0.2.1");
         let pid = far.pid();
-        router.run(&format!("ip link add far0 type veth peer name eth0 netns {pid}"));
+        router.run(&format!(
+            "ip link add far0 type veth peer name eth0 netns {pid}"
+        ));
         quiet(|line| router.run(line), "far0");
         quiet(|line| far.run(line), "eth0");
         router.run("ip address add 198.18.0.2/24 dev far0");
@@ -174,7 +176,9 @@ impl Way {
 /// A pair of devices, one here and one in another namespace.
 fn link(name: &str, there: &Space, mine: &str, theirs: &str) {
     let pid = there.pid();
-    run(&format!("ip link add {name} type veth peer name eth0 netns {pid}"));
+    run(&format!(
+        "ip link add {name} type veth peer name eth0 netns {pid}"
+    ));
     quiet(run, name);
     quiet(|line| there.run(line), "eth0");
     run(&format!("ip address add {mine} dev {name}"));
