@@ -12,3 +12,5 @@ mod lab;
 mod network;
 mod oci;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
