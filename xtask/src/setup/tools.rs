@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 11] = [
+const NEEDED: [Tool; 12] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -50,6 +50,10 @@ const NEEDED: [Tool; 11] = [
     Tool {
         program: "umoci",
         package: "umoci",
+    },
+    Tool {
+        program: "skopeo",
+        package: "skopeo",
     },
     Tool {
         program: "depmod",

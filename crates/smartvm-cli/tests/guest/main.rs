@@ -11,6 +11,7 @@ mod jail;
 mod lab;
 mod network;
 mod oci;
+mod snapshots;
 mod support;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;

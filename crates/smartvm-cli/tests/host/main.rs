@@ -7,6 +7,7 @@
 mod bad_input;
 mod chaos;
 mod command_line;
+mod docker_registry;
 mod emulate;
 mod faults;
 mod firewall;
@@ -18,6 +19,7 @@ mod lab;
 mod lifecycle;
 mod network;
 mod recovery;
+mod registry;
 mod run;
 mod snapshots;
 mod states;
