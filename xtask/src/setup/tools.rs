@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 10] = [
+const NEEDED: [Tool; 12] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -38,6 +38,14 @@ const NEEDED: [Tool; 10] = [
     Tool {
         program: "dnsmasq",
         package: "dnsmasq-base",
+    },
+    Tool {
+        program: "wg",
+        package: "wireguard-tools",
+    },
+    Tool {
+        program: "wireguard-go",
+        package: "wireguard-go",
     },
     Tool {
         program: "umoci",

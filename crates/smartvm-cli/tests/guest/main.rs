@@ -13,3 +13,5 @@ mod network;
 mod oci;
 mod snapshots;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;

@@ -24,4 +24,6 @@ mod run;
 mod snapshots;
 mod states;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
 mod update;
