@@ -22,6 +22,7 @@ use crate::name::VmId;
 use crate::network::{Network, Wiring};
 use crate::plan::{self, Plan};
 use crate::rundir::{Ended, RuntimeDir, State, VmState};
+use crate::snapshot::Shelf;
 use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
@@ -176,16 +177,21 @@ impl SmartVm {
         let planner = self.planner(&valid)?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
-        let network = self.network.clone();
+        let (network, shelf) = (self.network.clone(), self.shelf());
         blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let leases = make::wanted(&network, &id, &valid, &[]);
+            let leases = make::wanted(&network, &id, &valid, &[])?;
             let (run_dir, plan) = make::make(&runtime, &network, &id, &leases, |wiring| {
                 planner.plan(&valid, id.clone(), wiring)
             })?;
-            Ok(MicroVm::created(run_dir, keeper, network, plan))
+            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
         .await
+    }
+
+    /// The snapshots of its data directory, and those that its VMs made elsewhere.
+    pub fn shelf(&self) -> Shelf {
+        Shelf::of(self.options.data_dir())
     }
 
     /// Checks a valid spec against this host: files, TAP devices, KVM, space.
@@ -212,6 +218,7 @@ impl SmartVm {
             self.runtime.get(id)?,
             self.keeper.clone(),
             self.network.clone(),
+            self.shelf(),
         ))
     }
 
@@ -235,7 +242,8 @@ impl SmartVm {
             }
         };
         let (keeper, network) = (self.keeper.clone(), self.network.clone());
-        Ok(MicroVm::created(run_dir, keeper, network, plan))
+        let shelf = self.shelf();
+        Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
     }
 
     /// What is known of every live VM. One that can't be read doesn't hide the others.

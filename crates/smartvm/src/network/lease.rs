@@ -10,11 +10,12 @@ use super::subnet::{Subnet, mac_of};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
+use crate::spec::FirewallEgress;
 
 const FORMAT: u32 = 1;
 
 /// What one interface of a VM has of the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Lease {
@@ -26,8 +27,22 @@ pub struct Lease {
     pub tap: IfName,
     /// The guest's address.
     pub ip: Ipv4Addr,
-    /// The guest's MAC address, where the spec names none.
+    /// The guest's MAC address: the spec's, or one that follows from the IP address.
     pub mac: MacAddress,
+    /// What this guest alone may reach; none: what the subnet's rules allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<FirewallEgress>,
+}
+
+/// What a lease is taken for.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) vm: &'a VmId,
+    pub(super) iface_id: &'a str,
+    pub(super) mac: Option<MacAddress>,
+    pub(super) firewall: Option<FirewallEgress>,
+    /// The address that it had in another life.
+    pub(super) before: Option<Ipv4Addr>,
 }
 
 /// The leases on disk.
@@ -39,22 +54,15 @@ impl Leases {
         Self(network.join("leases"))
     }
 
-    /// Takes the address that is wanted, if it is free, else the first that is. The network's
-    /// lock is held.
-    pub(super) fn take(
-        &self,
-        subnet: Subnet,
-        instance: &str,
-        vm: &VmId,
-        iface_id: &str,
-        wanted: Option<Ipv4Addr>,
-    ) -> Result<Lease> {
+    /// Takes the address that it had before, if that is free, else the first that is; then the
+    /// MAC address is another, too. The network's lock is held.
+    pub(super) fn take(&self, subnet: Subnet, instance: &str, wanted: Wanted<'_>) -> Result<Lease> {
         durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
         let all =
             || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
         let free = |(_, ip): &(u32, Ipv4Addr)| !taken.contains(ip);
-        let again = wanted.and_then(|wanted| all().find(|(_, ip)| *ip == wanted));
+        let again = all().find(|(_, ip)| wanted.before == Some(*ip));
         let free = again.filter(free).or_else(|| all().find(free));
         let Some((number, ip)) = free else {
             return Err(Error::new(
@@ -67,14 +75,28 @@ impl Leases {
             .hint("end a VM (`smartvm network status` lists them), or use a larger subnet"));
         };
         let lease = Lease {
-            vm: vm.clone(),
-            iface_id: iface_id.to_owned(),
+            vm: wanted.vm.clone(),
+            iface_id: wanted.iface_id.to_owned(),
             tap: tap_name(instance, number)?,
             ip,
-            mac: mac_of(ip),
+            mac: match (wanted.mac, wanted.before) {
+                (_, Some(before)) if before != ip => mac_of(ip),
+                (mac, _) => mac.unwrap_or_else(|| mac_of(ip)),
+            },
+            firewall: wanted.firewall,
         };
-        durable::write_state(&self.file(ip), FORMAT, &lease)?;
+        self.write(&lease)?;
         Ok(lease)
+    }
+
+    /// Writes down what a lease has become.
+    pub(super) fn write(&self, lease: &Lease) -> Result<()> {
+        durable::write_state(&self.file(lease.ip), FORMAT, lease)
+    }
+
+    /// The lease of this address.
+    pub(super) fn of(&self, ip: Ipv4Addr) -> Result<Option<Lease>> {
+        durable::read_state(&self.file(ip), FORMAT)
     }
 
     /// Gives back what this interface of the VM has, if it has something.
@@ -137,12 +159,22 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn for_eth0(vm: &VmId) -> Wanted<'_> {
+        Wanted {
+            vm,
+            iface_id: "eth0",
+            mac: None,
+            firewall: None,
+            before: None,
+        }
+    }
+
     #[test]
     fn the_first_free_address_is_taken_given_back_and_taken_again() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        let take = |vm: &str| leases.take(subnet, "abc123", &id(vm), "eth0", None);
+        let take = |vm: &str| leases.take(subnet, "abc123", for_eth0(&id(vm)));
         for number in 2..7 {
             let lease = take(&format!("vm{number}")).unwrap();
             assert_eq!(lease.ip, Ipv4Addr::new(10, 9, 0, number));
@@ -163,18 +195,30 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_wanted_is_leased_again_where_it_is_free() {
+    fn an_address_of_another_life_is_leased_again_where_it_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        let take = |vm: &str, wanted: [u8; 4]| {
-            let lease = leases.take(subnet, "abc123", &id(vm), "eth0", Some(wanted.into()));
-            lease.unwrap().ip.octets()
+        let mac: MacAddress = "06:11:22:33:44:55".parse().unwrap();
+        let take = |vm: &str, before: [u8; 4]| {
+            let vm = id(vm);
+            let mut wanted = for_eth0(&vm);
+            (wanted.before, wanted.mac) = (Some(before.into()), Some(mac));
+            let lease = leases.take(subnet, "abc123", wanted).unwrap();
+            (lease.ip.octets(), lease.mac == mac)
         };
-        assert_eq!(take("a", [10, 9, 0, 5]), [10, 9, 0, 5]);
-        assert_eq!(take("b", [10, 9, 0, 5]), [10, 9, 0, 2], "taken");
-        assert_eq!(take("c", [10, 9, 0, 1]), [10, 9, 0, 3], "the gateway");
-        assert_eq!(take("d", [10, 8, 0, 6]), [10, 9, 0, 4], "of another subnet");
+        assert_eq!(take("a", [10, 9, 0, 5]), ([10, 9, 0, 5], true));
+        assert_eq!(take("b", [10, 9, 0, 5]), ([10, 9, 0, 2], false), "taken");
+        assert_eq!(
+            take("c", [10, 9, 0, 1]),
+            ([10, 9, 0, 3], false),
+            "the gateway"
+        );
+        assert_eq!(
+            take("d", [10, 8, 0, 6]),
+            ([10, 9, 0, 4], false),
+            "of another subnet"
+        );
     }
 
     #[test]
@@ -182,13 +226,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        leases
-            .take(subnet, "abc123", &id("a"), "eth0", None)
-            .unwrap();
+        leases.take(subnet, "abc123", for_eth0(&id("a"))).unwrap();
         std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
-        let next = leases
-            .take(subnet, "abc123", &id("b"), "eth0", None)
-            .unwrap();
+        let next = leases.take(subnet, "abc123", for_eth0(&id("b"))).unwrap();
         assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
         let all = leases.all().unwrap();
         assert!(

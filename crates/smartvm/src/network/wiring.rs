@@ -33,6 +33,12 @@ pub struct Move {
     pub mac: MacAddress,
 }
 
+/// The address that an interface had in another life.
+pub(crate) fn address_before(had: &[Lease], iface_id: &str) -> Option<Ipv4Addr> {
+    let found = had.iter().find(|one| one.iface_id == iface_id);
+    found.map(|one| one.ip)
+}
+
 /// The network as one VM's plan sees it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -41,6 +47,8 @@ pub struct Wiring {
     pub dir: PathBuf,
     /// The bridge.
     pub bridge: IfName,
+    /// Whether guests reach no other guest.
+    pub isolated: bool,
     /// The guests' subnet.
     pub subnet: Subnet,
     /// What devices of ours carry.
@@ -79,10 +87,11 @@ impl Wiring {
     /// life, and want again.
     ///
     /// # Errors
-    /// An interface for which nothing is leased; what isn't carried out yet.
+    /// An interface for which nothing is leased.
     pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec, had: &[Lease]) -> Result<Wired> {
         let mut spec = spec.clone();
         let (mut leases, mut taps, mut first) = (Vec::new(), Vec::new(), None);
+        let firewall = spec.firewall.clone().and_then(|it| it.egress);
         let several = spec.network_interfaces.len() > 1;
         for (index, interface) in spec.network_interfaces.iter_mut().enumerate() {
             if interface.host_dev_name.is_some() {
@@ -101,9 +110,13 @@ impl Wiring {
                     ),
                 )
             })?;
-            let mac = match &interface.guest_mac {
-                Some(mac) => mac.parse()?,
-                None => lease.mac,
+            let own_mac = match &interface.guest_mac {
+                Some(mac) => Some(mac.parse()?),
+                None => None,
+            };
+            let mac = match had.is_empty() {
+                true => own_mac.unwrap_or(lease.mac),
+                false => lease.mac,
             };
             interface.host_dev_name = Some(lease.tap.to_string());
             interface.guest_mac = Some(mac.to_string());
@@ -117,10 +130,9 @@ impl Wiring {
                 dir: self.dir.clone(),
                 vm: vm.clone(),
                 iface_id: interface.iface_id.clone(),
-                wanted: had
-                    .iter()
-                    .find(|one| one.iface_id == interface.iface_id)
-                    .map(|one| one.ip),
+                mac: own_mac,
+                firewall: firewall.clone(),
+                before: address_before(had, &interface.iface_id),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),
@@ -128,18 +140,12 @@ impl Wiring {
                 bridge: self.bridge.clone(),
                 mac,
                 ip: lease.ip,
+                isolated: self.isolated,
                 mark: self.mark.clone(),
             });
         }
         let mut steps = Vec::new();
         if let Some((ip, device)) = first {
-            if spec.firewall.is_some() {
-                return Err(Error::new(
-                    ErrorKind::Host,
-                    "the firewall of a single VM is not carried out yet",
-                )
-                .hint("leave `firewall` out"));
-            }
             self.tell_guest(&mut spec, ip, &device);
             steps.push(NetworkStep::Join {
                 dir: self.dir.clone(),
@@ -185,5 +191,79 @@ impl Wiring {
             word.push_str(&format!(":{server}"));
         }
         args.push_str(&word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::Network;
+    use crate::spec::{FirewallConfig, HostService, SmartVmOptions};
+
+    fn rules() -> FirewallConfig {
+        serde_json::from_value(json!({ "egress": { "defaultAction": "deny", "rules": [{
+            "action": "allow", "to": "10.0.0.0/8", "protocol": "tcp", "ports": [80, 443],
+            "comment": "office",
+        }] } }))
+        .unwrap()
+    }
+
+    fn network(options: &SmartVmOptions) -> Network {
+        Network::new(Path::new("/run/vms"), options).unwrap()
+    }
+
+    #[test]
+    fn the_guests_own_rules_reach_the_steps() {
+        let id: VmId = "web".parse().unwrap();
+        let spec: MicroVmSpec = serde_json::from_value(json!({
+            "bootSource": { "kernelImagePath": "/k" },
+            "machineConfig": { "vcpuCount": 1, "memSizeMib": 128 },
+            "networkInterfaces": [{ "ifaceId": "net0", "guestMac": "06:aa:00:00:00:01" }],
+            "firewall": rules(),
+        }))
+        .unwrap();
+        let network = network(&SmartVmOptions::default());
+        let wiring = network.preview(&id, &["net0".to_owned()]).unwrap();
+        let wired = wiring.connect(&id, &spec, &[]).unwrap();
+        let NetworkStep::LeaseAddress { firewall, mac, .. } = &wired.leases[0] else {
+            panic!("{:?}", wired.leases);
+        };
+        assert_eq!(firewall, &rules().egress);
+        assert_eq!(mac.unwrap().to_string(), "06:aa:00:00:00:01");
+        // The step that is taken when the VM is made is the plan's.
+        let taken = network.lease_step(
+            &id,
+            &spec.network_interfaces[0],
+            spec.firewall.as_ref(),
+            None,
+        );
+        assert_eq!(taken.unwrap(), wired.leases[0]);
+    }
+
+    #[test]
+    fn the_options_rules_reach_the_firewall() {
+        let mut options = SmartVmOptions::default();
+        assert_eq!(network(&options).rules(None).egress, None);
+        options.firewall = Some(rules());
+        assert_eq!(network(&options).rules(None).egress, rules().egress);
+    }
+
+    #[test]
+    fn options_open_what_is_closed_by_default() {
+        let mut options = SmartVmOptions::default();
+        let closed = network(&options).rules(None);
+        assert!(!closed.guests_may_talk && closed.host_services.is_empty());
+        options.guests_may_talk = Some(true);
+        options.host_services = vec!["dns".into(), "tcp/8080".into()];
+        let open = network(&options).rules(None);
+        let services = ["dns", "tcp/8080"].map(|text| HostService::parse(text).unwrap());
+        assert_eq!(open.host_services, services.concat());
+        assert!(open.guests_may_talk);
+        let preview = network(&options).preview(&"a".parse().unwrap(), &[]);
+        assert!(!preview.unwrap().isolated);
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::name::VmId;
-use crate::network::{Lease, Network, NetworkStep, Wiring};
+use crate::network::{Lease, Network, NetworkStep, Wiring, address_before};
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{RunDir, RuntimeDir, State, VmState, file};
@@ -27,12 +27,15 @@ pub(crate) fn wanted(
     vm: &VmId,
     spec: &MicroVmSpec,
     had: &[Lease],
-) -> Vec<NetworkStep> {
-    let step = |iface_id: String| {
-        let before = had.iter().find(|lease| lease.iface_id == iface_id);
-        network.lease_step(vm, &iface_id, before.map(|lease| lease.ip))
-    };
-    without_tap(spec).into_iter().map(step).collect()
+) -> Result<Vec<NetworkStep>> {
+    let interfaces = spec.network_interfaces.iter();
+    interfaces
+        .filter(|one| one.host_dev_name.is_none())
+        .map(|one| {
+            let before = address_before(had, &one.iface_id);
+            network.lease_step(vm, one, spec.firewall.as_ref(), before)
+        })
+        .collect()
 }
 
 /// Makes the VM's run dir, leases, plans, and writes its state. What was taken is given back

@@ -72,17 +72,18 @@ impl SmartVm {
     ) -> Result<MicroVm> {
         let restorer = self.restorer(params, options)?;
         let (network, keeper) = (self.network().clone(), self.keeper().to_owned());
+        let shelf = self.shelf();
         blocking(move || {
             let (source, id) = restorer.verified(None)?;
             // What the plan refuses is refused before anything is made.
             restorer.planned(&source, &id)?;
             let spec = restorer.spec(&source);
-            let leases = make::wanted(&network, &id, &spec, &source.manifest.leases);
+            let leases = make::wanted(&network, &id, &spec, &source.manifest.leases)?;
             let runtime = restorer.smartvm.runtime();
             let (run_dir, plan) = make::make(runtime, &network, &id, &leases, |wiring| {
                 restorer.plan(&source, &id, wiring)
             })?;
-            Ok(MicroVm::created(run_dir, keeper, network, plan))
+            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
         .await
     }
