@@ -166,21 +166,22 @@ impl SmartVm {
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         // What the plan refuses is refused before anything is made.
-        let id = self.plan(spec)?.id;
+        let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let network = self.network.clone();
         blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&id)?;
+            let (run_dir, lock) = runtime.create(&unwired.id)?;
             let made = (|| {
                 let leases = lease(&run_dir, &network, &valid)?;
-                let wiring = match leases.is_empty() {
-                    true => None,
-                    false => Some(network.wiring(leases.clone())?),
+                let plan = if leases.is_empty() {
+                    unwired
+                } else {
+                    let wiring = network.wiring(leases.clone())?;
+                    planner.plan(&valid, unwired.id, Some(&wiring))?
                 };
-                let plan = planner.plan(&valid, id, wiring.as_ref())?;
                 run_dir.write_state(&created(&plan, leases)?)?;
                 Ok(plan)
             })();

@@ -52,7 +52,6 @@ impl Link {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(log)
-            .current_dir("/")
             .spawn()
             .map_err(failed)?;
         match ProcessId::of(child.id())? {

@@ -28,6 +28,9 @@ pub fn run(run_dir: &Path) -> Result<()> {
     // Of its own session, so that a terminal's signals end the owner and not the keeper.
     // It fails only for a process group's leader, which is then by itself anyway.
     let _already_leads = rustix::process::setsid();
+    // No file system is kept busy by the directory that the owner happened to be in.
+    rustix::process::chdir("/")
+        .map_err(|e| Error::new(ErrorKind::Host, "going to /").because(e))?;
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me))
         .map_err(|e| Error::new(ErrorKind::Host, "becoming a subreaper").because(e))?;

@@ -160,20 +160,23 @@ impl MicroVm {
         let network = self.network.clone();
         blocking(move || {
             let mut held = Held::take(run_dir.clone(), Operation::Start)?;
-            held.state.owner = ProcessId::myself()?;
-            let (lock, mut state) = held.record()?;
+            // Before anything is written: its program starts while this goes on.
             let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
                 Ok(link) => link,
                 Err(e) => {
                     // Nobody else is there to clean up.
                     let why = Reason::StartFailed(e.to_string());
-                    let cleanup = teardown::tear_down(&run_dir, &lock, why, None);
+                    let cleanup = teardown::tear_down(&run_dir, &held.into_lock(), why, None);
                     return Err(e.with_cleanup(cleanup.err()));
                 }
             };
-            state.keeper = Some(link.process().clone());
+            held.state.owner = ProcessId::myself()?;
+            held.state.keeper = Some(link.process().clone());
+            let (lock, mut state) = match held.record() {
+                Ok(recorded) => recorded,
+                Err(e) => return Err(abandon(&run_dir, link, e)),
+            };
             let done = (|| {
-                run_dir.write_state(&state)?;
                 options.tell(&Event::KeeperStarted)?;
                 let vmm = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
                 state.vmm = Some(vmm.clone());
@@ -227,7 +230,7 @@ impl MicroVm {
                 State::Running
             }
         };
-        self.begin(Operation::Boot).await?.done_as(begun).await?;
+        self.change(Operation::Boot, begun).await?;
         options.tell(&Event::Started)
     }
 
