@@ -8,4 +8,5 @@ mod commands;
 mod ends;
 mod jail;
 mod oci;
+mod readme;
 mod support;
