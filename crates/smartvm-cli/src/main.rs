@@ -2,6 +2,7 @@
 
 mod cli;
 mod guest_command;
+mod image_name;
 mod image_spec;
 mod output;
 mod progress;

@@ -9,4 +9,5 @@ mod ends;
 mod jail;
 mod oci;
 mod readme;
+mod snapshots;
 mod support;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The smartvm executable.
-const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
+pub(crate) const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
 /// What any command here may take: an emulated guest takes its time.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 fn given(name: &str) -> PathBuf {
     std::env::var_os(name)
@@ -54,8 +54,15 @@ impl Vm {
             .args(["run", "--detach", "--id", id, "--image"])
             .arg(image())
             .assert();
+        Self::taken(started, id)
+    }
+
+    /// The VM that this command printed the id of.
+    pub(crate) fn taken(started: assert_cmd::assert::Assert, id: &str) -> Self {
+        // First of all: whatever is wrong with it is removed then.
+        let vm = Self { id: id.to_owned() };
         started.success().stdout(format!("{id}\n"));
-        Self { id: id.to_owned() }
+        vm
     }
 
     /// One that was started already.

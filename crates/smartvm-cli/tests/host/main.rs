@@ -7,6 +7,7 @@
 mod bad_input;
 mod chaos;
 mod command_line;
+mod docker_registry;
 mod emulate;
 mod faults;
 mod firewall;
@@ -16,6 +17,7 @@ mod keeper;
 mod lifecycle;
 mod network;
 mod recovery;
+mod registry;
 mod run;
 mod snapshots;
 mod states;
