@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 
 use smartvm::spec::{MicroVmSpec, SmartVmOptions};
 use smartvm::storage::download::Settings;
-<<<<<<< HEAD
-use smartvm::validate::{ValidateContext, read_file};
-=======
 use smartvm::storage::oci::registry::Credentials;
->>>>>>> main
+use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Parts, Result, SmartVm};
 
 use crate::cli::Global;

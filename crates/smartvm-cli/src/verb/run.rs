@@ -14,11 +14,7 @@ use super::image::pull::When;
 use crate::cli::{HostArgs, JailArgs};
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
-<<<<<<< HEAD
-use crate::{image_spec, output, progress, settings};
-=======
-use crate::{image_name, image_spec, output, progress};
->>>>>>> main
+use crate::{image_name, image_spec, output, progress, settings};
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
@@ -78,13 +74,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
-<<<<<<< HEAD
-    let (spec, image) = args.spec(smartvm)?;
-    smartvm.ensure_binary(&progress::downloads()).await?;
-=======
-    smartvm.ensure_binary(&progress::downloads()).await?;
     let (spec, image) = args.spec(smartvm).await?;
->>>>>>> main
+    smartvm.ensure_binary(&progress::downloads()).await?;
     let (how, command) = args.process(image.as_ref());
     let spec = args.for_command(spec, &command);
     let mode = match keeps_drives(&spec, smartvm) {

@@ -1,17 +1,10 @@
 //! The rows: a file for each group.
 
 mod keeper;
-mod scratch;
 mod snapshot;
 mod start;
 
 use crate::row::Row;
 
 /// All rows, in the order in which they are measured.
-pub(crate) const ALL: &[Row] = &[
-    start::ONE,
-    scratch::S,
-    snapshot::RESTORE,
-    keeper::MEMORY,
-    keeper::START,
-];
+pub(crate) const ALL: &[Row] = &[start::ONE, snapshot::RESTORE, keeper::MEMORY, keeper::START];
