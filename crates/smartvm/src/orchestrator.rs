@@ -16,14 +16,14 @@ pub use recover::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
-use crate::keeper;
+use crate::keeper::{self, Starting};
 use crate::ledger::Ledger;
 use crate::name::VmId;
 use crate::network::{Lease, Network, Wiring};
 use crate::plan::{self, Plan};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
-use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
+use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::step::Step;
 use crate::teardown;
 use crate::validate::{ValidSpec, ValidateContext, validate};
@@ -171,7 +171,10 @@ impl SmartVm {
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let network = self.network.clone();
-        blocking(move || {
+        // Who makes a VM that ends with it is who starts it: soon, as a rule.
+        let starting = (unwired.spec.lifetime.unwrap_or_default() == Lifetime::Owner)
+            .then(|| Starting::begin(keeper.clone()));
+        let made = blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
             let (run_dir, lock) = runtime.create(&unwired.id)?;
             let made = (|| {
@@ -189,7 +192,12 @@ impl SmartVm {
             drop(lock);
             Ok(MicroVm::created(run_dir, keeper, network, made?))
         })
-        .await
+        .await;
+        match (made, starting) {
+            (Ok(vm), starting) => Ok(vm.with_keeper(starting)),
+            (Err(e), Some(starting)) => Err(e.with_cleanup(starting.end().await.err())),
+            (Err(e), None) => Err(e),
+        }
     }
 
     /// Makes the run dir of a VM whose plan was checked.

@@ -153,7 +153,15 @@ impl MicroVm {
     }
 
     /// The part that works on files and processes.
-    async fn take_from_host(&self, plan: Plan, options: StartOptions) -> Result<(Link, ProcessId)> {
+    async fn take_from_host(
+        &mut self,
+        plan: Plan,
+        options: StartOptions,
+    ) -> Result<(Link, ProcessId)> {
+        let begun = match self.keeper.take() {
+            Some(starting) => starting.link().await.ok().filter(Link::lives),
+            None => None,
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
@@ -161,7 +169,12 @@ impl MicroVm {
         blocking(move || {
             let mut held = Held::take(run_dir.clone(), Operation::Start)?;
             // Before anything is written: its program starts while this goes on.
-            let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
+            let keeper = begun.map_or_else(|| Link::spawn(&executable), Ok);
+            let kept = keeper.and_then(|mut link| {
+                link.keep(&run_dir, plan.spec.max_runtime_s)?;
+                Ok(link)
+            });
+            let mut link = match kept {
                 Ok(link) => link,
                 Err(e) => {
                     // Nobody else is there to clean up.
