@@ -7,7 +7,12 @@
 mod commands;
 mod ends;
 mod jail;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 mod readme;
 mod snapshots;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
