@@ -7,6 +7,11 @@
 mod commands;
 mod ends;
 mod jail;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 mod snapshots;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;

@@ -14,6 +14,8 @@ mod firewall;
 mod images;
 mod jail;
 mod keeper;
+#[path = "../lab/mod.rs"]
+mod lab;
 mod lifecycle;
 mod network;
 mod recovery;
@@ -22,4 +24,6 @@ mod run;
 mod snapshots;
 mod states;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
 mod update;
