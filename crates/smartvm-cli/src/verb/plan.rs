@@ -6,7 +6,7 @@ use smartvm::network::Network;
 use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Error, ErrorKind, Result, plan};
 
-use crate::cli::Global;
+use crate::cli::{Global, JailArgs};
 use crate::{output, settings};
 
 /// What is planned for where no Firecracker is found: the API of the newest release known.
@@ -17,6 +17,8 @@ pub(crate) struct PlanArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]
     file: PathBuf,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {

@@ -5,7 +5,7 @@ use smartvm::snapshot::{Place, RestoreOptions, Snapshot, SnapshotOptions};
 use smartvm::spec::{Lifetime, SnapshotCreateParams, SnapshotLoadParams, SnapshotType};
 use smartvm::{Error, ErrorKind, Result, SmartVm};
 
-use crate::cli::HostArgs;
+use crate::cli::{HostArgs, JailArgs};
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -92,6 +92,8 @@ struct RestoreArgs {
     unchecked: bool,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 #[derive(Debug, Args)]

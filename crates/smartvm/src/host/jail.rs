@@ -12,14 +12,14 @@ pub(super) fn check(
     add: &mut impl FnMut(Result<(), Problem>),
 ) {
     let Some(jail) = &spec.jail else { return };
-    if !crate::plan::jailed(spec, facts.euid == 0) {
+    if !crate::plan::jailed(spec, facts.euid == 0 && !context.no_jail) {
         // Limits that nobody would enforce are no limits.
         if jail.mode != Some(JailMode::Off) && jail.cgroup.is_some() {
-            let problem = "limits need a jail, and the jailer needs root rights";
+            let problem = "limits need a jail, and that needs root rights and a jailer";
             add(Err(refuse(
                 "jail.cgroup",
                 problem,
-                "run as root, or leave the limits out",
+                "run as root, with the jailer beside Firecracker, or leave the limits out",
             )));
         }
         return;
