@@ -17,13 +17,13 @@ pub use recover::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
-use crate::keeper;
+use crate::keeper::{self, Starting};
 use crate::name::VmId;
 use crate::network::{Network, Wiring};
 use crate::plan::{self, Plan};
 use crate::rundir::{Ended, RuntimeDir, State, VmState};
 use crate::snapshot::Shelf;
-use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
+use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
 
@@ -187,20 +187,31 @@ impl SmartVm {
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         // What the plan refuses is refused before anything is made.
-        let id = self.plan(spec)?.id;
+        let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
         let context = self.check_context(&valid);
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let (network, shelf) = (self.network.clone(), self.shelf());
-        blocking(move || {
+        // Who makes a VM that ends with it is who starts it: soon, as a rule.
+        let starting = (unwired.spec.lifetime.unwrap_or_default() == Lifetime::Owner)
+            .then(|| Starting::begin(keeper.clone()));
+        let made = blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let leases = make::wanted(&network, &id, &valid, &[])?;
-            let (run_dir, plan) = make::make(&runtime, &network, &id, &leases, |wiring| {
-                planner.plan(&valid, id.clone(), wiring)
-            })?;
+            let leases = make::wanted(&network, &unwired.id, &valid, &[])?;
+            let id = unwired.id.clone();
+            let (run_dir, plan) =
+                make::make(&runtime, &network, &id, &leases, |wiring| match wiring {
+                    None => Ok(unwired),
+                    wiring => planner.plan(&valid, unwired.id, wiring),
+                })?;
             Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
-        .await
+        .await;
+        match (made, starting) {
+            (Ok(vm), starting) => Ok(vm.with_keeper(starting)),
+            (Err(e), Some(starting)) => Err(e.with_cleanup(starting.end().await.err())),
+            (Err(e), None) => Err(e),
+        }
     }
 
     /// The snapshots of its data directory, and those that its VMs made elsewhere.
