@@ -209,6 +209,11 @@ async fn restore(smartvm: &SmartVm, args: &RestoreArgs) -> Result<u8> {
     if !args.label.is_empty() {
         options.labels = Some(pairs("--label", &args.label)?.collect());
     }
+    // A pair of files without a manifest has its drives somewhere outside.
+    if let Ok(snapshot) = Snapshot::open(&place) {
+        let asked = snapshot.manifest().spec.jail.clone();
+        options.jail = Some(args.jail.over(asked, || smartvm.why_no_jail()));
+    }
     let vm = smartvm.restore(&params, &options).await?;
     output::line(vm.id())?;
     Ok(0)

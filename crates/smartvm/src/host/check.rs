@@ -32,6 +32,7 @@ impl Default for CheckContext {
             runtime: RuntimeOptions::default(),
             sys_class_net: "/sys/class/net".into(),
             chroot_base: crate::plan::chroot_base(SmartVmOptions::default().data_dir()),
+            no_jail: false,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a jail needs of this host.
 
+use std::path::Path;
+
 use super::check::CheckContext;
+use super::doctor::{Finding, judge};
 use super::{HostFacts, files};
 use crate::ErrorKind;
 use crate::spec::{CgroupLimits, Jail, JailMode, MicroVmSpec, Problem, Problems};
@@ -39,6 +42,17 @@ pub(super) fn check(
         add(Err(
             Problem::new("jail.netNs", problem, advice).kind(ErrorKind::NotFound)
         ));
+    }
+}
+
+/// Whether chroots can be below this directory, for the doctor.
+pub fn doctor_jail(base: &Path) -> Finding {
+    match crate::jail::usable_base(base) {
+        Ok(()) => {
+            let found = format!("{} allows device nodes and execution", base.display());
+            judge("jail", true, found, "")
+        }
+        Err((problem, advice)) => judge("jail", false, problem, advice),
     }
 }
 
