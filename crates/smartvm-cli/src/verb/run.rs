@@ -178,7 +178,7 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
-        self.jail.apply(&mut spec);
+        self.jail.apply(&mut spec, || smartvm.why_no_jail());
         Ok((spec, image))
     }
 
