@@ -24,6 +24,12 @@ fn main() -> ExitCode {
     {
         return keeper(&arguments[2..]);
     }
+    if arguments
+        .get(1)
+        .is_some_and(|verb| verb == smartvm::network::keeper::VERB)
+    {
+        return network_keeper(&arguments[2..]);
+    }
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(refusal) => return output::usage(&refusal),
@@ -37,9 +43,21 @@ fn main() -> ExitCode {
 }
 
 fn keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
-    let protocol = smartvm::keeper::PROTOCOL.to_string();
+    kept(arguments, smartvm::keeper::PROTOCOL, smartvm::keeper::run)
+}
+
+fn network_keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
+    use smartvm::network::keeper::{PROTOCOL, run};
+    kept(arguments, PROTOCOL, run)
+}
+
+fn kept(
+    arguments: &[std::ffi::OsString],
+    protocol: u32,
+    run: fn(&Path) -> smartvm::Result<()>,
+) -> ExitCode {
     let done = match arguments {
-        [version, run_dir] if *version == *protocol => smartvm::keeper::run(Path::new(run_dir)),
+        [version, dir] if *version == *protocol.to_string() => run(Path::new(dir)),
         _ => Err(smartvm::Error::new(
             smartvm::ErrorKind::Invalid,
             "this verb is smartvm's own; owner and keeper must be of the same version",

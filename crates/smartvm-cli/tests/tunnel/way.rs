@@ -158,6 +158,14 @@ impl Way {
         let stays = |line: &&str| !line.contains("stat_refresh");
         picture.extend(settings.lines().filter(stays).map(Into::into));
         picture.extend(self.programs().iter().map(|pid| format!("process {pid}")));
+        let root = self.root.path().to_str().unwrap();
+        let processes = run("ps -eo args");
+        picture.extend(
+            processes
+                .lines()
+                .filter(|line| line.contains(root))
+                .map(Into::into),
+        );
         picture
     }
 

@@ -12,6 +12,7 @@ mod doctor;
 pub mod firewall;
 mod foreign;
 mod forwarding;
+pub mod keeper;
 mod lease;
 mod link;
 mod netfilter;
@@ -66,6 +67,8 @@ pub struct Network {
     bridge: IfName,
     subnet: Subnet,
     tunnel: Option<wireguard::Tunnel>,
+    /// The executable of its keeper; `None`: it is looked for.
+    keeper: Option<PathBuf>,
 }
 
 impl Network {
@@ -76,14 +79,26 @@ impl Network {
     pub fn new(runtime_dir: &Path, options: &SmartVmOptions) -> Result<Self> {
         let data_dir = options.data_dir().to_owned();
         let options = NetworkManagerOptions::from(options);
+        Self::assemble(dir_in(runtime_dir), data_dir, options)
+    }
+
+    /// The same, kept by this executable: the smartvm command.
+    #[must_use]
+    pub fn kept_by(mut self, executable: &Path) -> Self {
+        self.keeper = Some(executable.to_owned());
+        self
+    }
+
+    fn assemble(dir: PathBuf, data_dir: PathBuf, options: NetworkManagerOptions) -> Result<Self> {
         Ok(Self {
-            dir: dir_in(runtime_dir),
+            dir,
             data_dir,
             bridge: options.bridge_name().parse()?,
             subnet: options.subnet().parse()?,
             tunnel: (options.wireguard.as_ref())
                 .map(wireguard::Tunnel::of)
                 .transpose()?,
+            keeper: None,
             options,
         })
     }
@@ -350,7 +365,10 @@ impl Network {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
-        Ok(())
+        match keeper::alive(&self.dir)? {
+            Some(_) => Ok(()),
+            None => preflight::keeper_step(self)?.apply(self).map(drop),
+        }
     }
 
     /// Makes our tables again where they are gone, or no longer closed.

@@ -82,10 +82,19 @@ pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     if let Some(uplink) = uplink {
         steps.extend(forward_step(&uplink.parse()?, bridge)?);
     }
+    steps.push(keeper_step(network)?);
     Ok(Plan {
         steps,
         nat_interface: leaves_by,
         tunnel,
+    })
+}
+
+/// The step that starts the network's keeper.
+pub(super) fn keeper_step(network: &Network) -> Result<NetworkStep> {
+    Ok(NetworkStep::StartKeeper {
+        dir: network.dir.clone(),
+        executable: crate::keeper::find(network.keeper.as_deref())?,
     })
 }
 

@@ -11,7 +11,7 @@ use super::link::{Links, NewTap};
 use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::subnet::Subnet;
 use super::wireguard::Maker;
-use super::{Network, firewall, forwarding, tunnel};
+use super::{Network, firewall, forwarding, keeper, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;
@@ -106,6 +106,13 @@ pub enum NetworkStep {
         /// What is led there.
         routes: TunnelRoutes,
     },
+    /// Starts the network's keeper.
+    StartKeeper {
+        /// The network's directory.
+        dir: PathBuf,
+        /// The smartvm command.
+        executable: PathBuf,
+    },
     /// Lets what comes in by an interface be forwarded.
     Forward {
         /// The interface.
@@ -174,6 +181,7 @@ impl NetworkStep {
             Self::CloseTable { guests } => Routing::open()?.close(guests)?,
             Self::MakeTunnel { .. } => tunnel::make(network, self)?,
             Self::RouteTunnel { routes } => Routing::open()?.lead(routes)?,
+            Self::StartKeeper { executable, .. } => keeper::start(network, executable)?,
             Self::Forward { interface, .. } => {
                 forwarding::write(&forwarding::forwarding_of(interface), "1")?;
             }
@@ -204,6 +212,7 @@ impl NetworkStep {
             } => Links::open()?.remove(bridge, mark, Some(*mac)),
             Self::CloseTable { guests } => Routing::open()?.reopen(guests),
             Self::MakeTunnel { .. } => tunnel::remove(self),
+            Self::StartKeeper { dir, .. } => keeper::stop(dir),
             Self::RouteTunnel { routes } => Routing::open()?.lead_no_more(routes),
             Self::Forward {
                 interface,
@@ -225,6 +234,7 @@ impl NetworkStep {
             }
             Self::CloseTable { .. } => "remove the rules, and empty the table",
             Self::RouteTunnel { .. } => "remove the routes",
+            Self::StartKeeper { .. } => "end it",
             Self::ApplyFirewall { .. } => "remove the tables",
             Self::Forward { .. } => "put it back, where nobody else needs it",
         }
@@ -261,6 +271,7 @@ impl fmt::Display for NetworkStep {
             Self::RouteTunnel { routes } => {
                 write!(out, "lead guests' traffic into {}", routes.interface)
             }
+            Self::StartKeeper { .. } => write!(out, "start the network's keeper"),
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }
     }
