@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Parts, SmartVm};
 
-use crate::lab::{move_in, signal_network_keeper};
+use crate::lab::{move_in, pause_network_keeper};
 use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
@@ -147,7 +146,7 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     network("up");
     assert_eq!(namespace.picture(), whole, "a second time changes nothing");
     // It would mend by itself what is broken here.
-    signal_network_keeper(&corner.file("run"), Signal::STOP);
+    pause_network_keeper(&corner.file("run"));
 
     run("nft", &["flush", "ruleset"]);
     run("ip", &["address", "flush", "dev", "svbr0"]);

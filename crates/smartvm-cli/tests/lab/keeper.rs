@@ -1,9 +1,12 @@
 //! The network's keeper, which mends what a test breaks.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use smartvm::process::ProcessId;
+
+use super::wait;
 
 /// The process that keeps the network of this runtime directory.
 pub(crate) fn network_keeper(runtime_dir: &Path) -> ProcessId {
@@ -15,8 +18,18 @@ pub(crate) fn network_keeper(runtime_dir: &Path) -> ProcessId {
     serde_json::from_value(state).unwrap()
 }
 
-/// Signals it: `STOP`, so that it is there and does nothing.
-pub(crate) fn signal_network_keeper(runtime_dir: &Path, signal: Signal) {
+/// Stops it, so that it is there and does nothing: not while it holds the network's lock.
+pub(crate) fn pause_network_keeper(runtime_dir: &Path) {
     let keeper = network_keeper(runtime_dir).open().unwrap().unwrap();
-    assert!(keeper.signal(signal).unwrap());
+    let lock = std::fs::File::open(runtime_dir.join(".network/lock")).unwrap();
+    wait(|| {
+        keeper.signal(Signal::STOP).unwrap();
+        // Stopping takes effect when its thread next leaves the kernel.
+        std::thread::sleep(Duration::from_millis(20));
+        let free = lock.try_lock().is_ok();
+        if !free {
+            keeper.signal(Signal::CONT).unwrap();
+        }
+        free
+    });
 }

@@ -6,7 +6,7 @@ use smartvm::spec::WireGuardConfig;
 
 use super::peer::kernel_has_wireguard;
 use super::{Fire, Way, run, until};
-use crate::lab::signal_network_keeper;
+use crate::lab::{network_keeper, pause_network_keeper};
 
 #[test]
 fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
@@ -19,7 +19,7 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
     assert_eq!(by == "kernel", kernel_has_wireguard(), "{by}");
     way.connect_guest();
     // It would mend by itself what is broken here.
-    signal_network_keeper(&way.file("run"), Signal::STOP);
+    pause_network_keeper(&way.file("run"));
     let fire = Fire::begin(&way);
     fire.arrives("at first");
     let name = &way.interface;
@@ -103,7 +103,7 @@ fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
     way.connect_guest();
     let fire = Fire::begin(&way);
     fire.arrives("at first, all of it goes into the tunnel");
-    signal_network_keeper(&way.file("run"), Signal::STOP);
+    pause_network_keeper(&way.file("run"));
     run(&format!("ip link delete {}", way.interface));
     fire.escapes("without the tunnel");
     drop(fire);
@@ -149,7 +149,8 @@ fn the_networks_keeper_mends_it_by_itself_and_nothing_leaves_meanwhile() {
             .unwrap();
         mended("its program is killed");
     }
-    signal_network_keeper(&way.file("run"), Signal::KILL);
+    let keeper = network_keeper(&way.file("run")).open().unwrap().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
     until("its end is told", || {
         !network.status().unwrap().drift.is_empty()
     });

@@ -124,6 +124,9 @@ pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
             bridge: network.bridge.clone(),
             subnet,
             fail_closed: tunnel.fail_closed,
+            addresses: (tunnel.config.iter())
+                .flat_map(|config| config.addresses.iter().map(Ipv4Net::addr))
+                .collect(),
         },
         routes: TunnelRoutes {
             table: tunnel.table,
