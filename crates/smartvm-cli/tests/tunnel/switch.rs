@@ -100,6 +100,9 @@ fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
     let network = way.network(WireGuardConfig::Managed(managed));
     let before = way.picture();
     network.up().unwrap();
+    network.down().unwrap();
+    assert_eq!(way.picture(), before);
+    network.up().unwrap();
     way.connect_guest();
     let fire = Fire::begin(&way);
     fire.arrives("at first, all of it goes into the tunnel");

@@ -5,7 +5,7 @@
 //!                    other0 ── eth0 [other]
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ impl Way {
             run("ip -o link").matches("state UP").count() == 2
                 && far.run("ip -o link").contains("state UP")
         });
-        let peer = Peer::make(&far, "10.9.0.1/24");
+        let peer = Peer::make(Some(&far), "10.9.0.1/24");
         let keys = Keys::new();
         peer.admit(&far, &keys.public, "10.9.0.2/32", "");
         let root = tempfile::Builder::new()
@@ -108,7 +108,8 @@ impl Way {
     }
 
     pub(crate) fn network(&self, tunnel: WireGuardConfig) -> Network {
-        Network::new(&self.file("run"), &self.options(tunnel)).unwrap()
+        let network = Network::new(&self.file("run"), &self.options(tunnel)).unwrap();
+        network.kept_by(Path::new(env!("CARGO_BIN_EXE_smartvm")))
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -121,6 +121,9 @@ pub enum NetworkStep {
         was: String,
         /// The bridge.
         bridge: IfName,
+        /// What else forwards for the network, beside the bridge.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<IfName>,
     },
 }
 
@@ -218,8 +221,10 @@ impl NetworkStep {
                 interface,
                 was,
                 bridge,
+                also,
             } => {
-                let ours = [interface.as_str(), bridge.as_str()];
+                let mut ours = vec![interface.as_str(), bridge.as_str()];
+                ours.extend(also.iter().map(IfName::as_str));
                 forwarding::put_back(&forwarding::forwarding_of(interface), was, "1", &ours)
             }
         }

@@ -348,6 +348,14 @@ impl PeerStatus {
 
 /// What can't work, whatever this host is like.
 fn suits(config: &Config, network: &Network) -> Result<()> {
+    if config.addresses.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the option `wireguard.config` has no Address, which guests' traffic needs as its \
+             source in the tunnel",
+        )
+        .hint("write the one that the peer takes packets from: Address = 10.9.0.2/32"));
+    }
     let subnet = network.subnet.net();
     let inside = config
         .addresses
