@@ -43,26 +43,30 @@ fn main() -> ExitCode {
 }
 
 fn keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
-    kept(arguments, smartvm::keeper::PROTOCOL, smartvm::keeper::run)
+    let protocol = smartvm::keeper::PROTOCOL.to_string();
+    ended(match arguments {
+        [version] if *version == *protocol => smartvm::keeper::run(),
+        _ => Err(not_for_people()),
+    })
 }
 
 fn network_keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
     use smartvm::network::keeper::{PROTOCOL, run};
-    kept(arguments, PROTOCOL, run)
+    let protocol = PROTOCOL.to_string();
+    ended(match arguments {
+        [version, dir] if *version == *protocol => run(Path::new(dir)),
+        _ => Err(not_for_people()),
+    })
 }
 
-fn kept(
-    arguments: &[std::ffi::OsString],
-    protocol: u32,
-    run: fn(&Path) -> smartvm::Result<()>,
-) -> ExitCode {
-    let done = match arguments {
-        [version, dir] if *version == *protocol.to_string() => run(Path::new(dir)),
-        _ => Err(smartvm::Error::new(
-            smartvm::ErrorKind::Invalid,
-            "this verb is smartvm's own; owner and keeper must be of the same version",
-        )),
-    };
+fn not_for_people() -> smartvm::Error {
+    smartvm::Error::new(
+        smartvm::ErrorKind::Invalid,
+        "this verb is smartvm's own; owner and keeper must be of the same version",
+    )
+}
+
+fn ended(done: smartvm::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(output::failure(&error, false)),

@@ -198,8 +198,12 @@ impl Network {
             return Ok(());
         }
         state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
-        self.mend(state.clone())?;
-        match status::drift(self, &state)?.into_iter().next() {
+        self.mend(state)?;
+        let left = match State::read(&self.dir)? {
+            Some(state) => status::drift(self, &state)?,
+            None => Vec::new(),
+        };
+        match left.into_iter().next() {
             None => Ok(()),
             Some(left) => Err(Error::new(ErrorKind::Host, left)),
         }
