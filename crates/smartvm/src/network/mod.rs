@@ -40,7 +40,8 @@ pub use status::Status;
 pub use step::NetworkStep;
 pub use subnet::{Subnet, mac_of};
 pub use tunnel::{PeerStatus, TunnelStatus};
-pub use wiring::{Wired, Wiring};
+pub(crate) use wiring::address_before;
+pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -191,6 +192,7 @@ impl Network {
         vm: &VmId,
         interface: &NetworkInterface,
         firewall: Option<&FirewallConfig>,
+        before: Option<Ipv4Addr>,
     ) -> Result<NetworkStep> {
         let mac = interface.guest_mac.as_ref();
         Ok(NetworkStep::LeaseAddress {
@@ -199,6 +201,7 @@ impl Network {
             iface_id: interface.iface_id.clone(),
             mac: mac.map(|mac| mac.parse()).transpose()?,
             firewall: firewall.and_then(|it| it.egress.clone()),
+            before,
         })
     }
 
@@ -329,7 +332,7 @@ impl Network {
             let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
             for step in plan.steps {
                 ledger.run(&Step::Network(step), |step| match step {
-                    Step::Network(step) => step.apply(self),
+                    Step::Network(step) => step.apply(self, None),
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
@@ -358,7 +361,7 @@ impl Network {
             return Err(preflight::taken(&self.bridge, device.alias.as_deref()));
         }
         if bridge.is_none() {
-            preflight::bridge_step(self, &instance).apply(self)?;
+            preflight::bridge_step(self, &instance).apply(self, None)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
                 links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
@@ -381,7 +384,7 @@ impl Network {
         }
         match keeper::alive(&self.dir)? {
             Some(_) => Ok(()),
-            None => preflight::keeper_step(self)?.apply(self).map(drop),
+            None => preflight::keeper_step(self)?.apply(self, None).map(drop),
         }
     }
 
@@ -413,7 +416,7 @@ impl Network {
             let Some(interface) = interface else { continue };
             let also: Vec<IfName> = also.into_iter().cloned().collect();
             if let Some(step) = preflight::forward_step(interface, &self.bridge, &also)? {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
+                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
             }
         }
         Ok(())
