@@ -126,8 +126,8 @@ pub(crate) enum Verb {
     Logs(verb::logs::LogsArgs),
     /// What happens to VMs, as it happens
     Events(verb::events::EventsArgs),
-    /// Attach to a VM's console (Ctrl-] detaches)
-    Console(verb::Id),
+    /// Attach to a VM's console; --detach-keys (ctrl-]) leave it
+    Console(verb::console::ConsoleArgs),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
     /// What guests may reach

@@ -114,7 +114,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let number: u64 = digits
         .trim()
         .parse()
-        .map_err(|e| format!("{digits:?}: {e}"))?;
+        .map_err(|_| format!("{text:?} isn't a size: write such as 512MiB or 2GiB"))?;
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,

@@ -8,4 +8,8 @@ mod commands;
 mod devices;
 mod ends;
 mod oci;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod support;
+mod systemd;
+mod terminal;

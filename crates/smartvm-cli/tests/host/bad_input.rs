@@ -221,3 +221,29 @@ async fn a_keeper_or_firecracker_that_is_none_is_refused_and_leaves_nothing() {
     assert_eq!(corner.picture(), before);
     drop(smartvm);
 }
+
+#[tokio::test]
+async fn a_firecracker_of_another_version_than_was_planned_for_is_refused_before_it_is_told_anything()
+ {
+    let corner = Corner::new();
+    let before = corner.picture();
+    // As if its executable were replaced between the plan and the start.
+    let liar = corner.file("firecracker");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo Firecracker v1.13.0\nexec {} \"$@\"\n",
+        crate::support::firecracker().display()
+    );
+    std::fs::write(&liar, script).unwrap();
+    std::fs::set_permissions(&liar, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut options = corner.options();
+    options.firecracker_binary_path = Some(liar.clone());
+    let error = failure(&corner.smartvm_with(options), &corner.large()).await;
+    std::fs::remove_file(liar).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
+    assert!(
+        error.to_string().contains("where 1.13.0 was planned for"),
+        "{error}"
+    );
+    assert!(error.cleanup().is_empty(), "{error:?}");
+    assert_eq!(corner.picture(), before);
+}

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod changes;
 mod chaos;
 mod command_line;
+mod console;
 mod emulate;
 mod faults;
 mod firewall;
@@ -15,6 +17,8 @@ mod jail;
 mod keeper;
 mod lifecycle;
 mod network;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod recovery;
 mod run;
 mod snapshots;
