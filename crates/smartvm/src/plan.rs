@@ -1,32 +1,37 @@
 //! What will be done for a VM, as data: computed from the spec alone, without touching the
 //! host, and shown by `smartvm plan`.
 
+mod arguments;
+mod confined;
+mod drives;
+mod planner;
 mod restore;
+mod root;
+mod swap;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use confined::{JailContext, chroot_base, jailed};
 pub use restore::{Launch, Source, restore};
+pub use root::Root;
+pub use swap::Swap;
+pub(crate) use swap::swap;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::firecracker::Version;
 use crate::firecracker::client::Request;
 use crate::firecracker::model::{self, Paths};
-use crate::jail::{self, JailStep};
-use crate::keeper::Pump;
+use crate::jail;
 use crate::name::VmId;
 use crate::network::{Wired, Wiring};
 use crate::rundir::file;
-use crate::spec::{Drive, LogLevel, MicroVmSpec, RuntimeOptions, Vsock};
+use crate::spec::{MicroVmSpec, RuntimeOptions, Vsock};
 use crate::step::Step;
-
-mod confined;
-mod root;
-
-pub use confined::{JailContext, chroot_base, jailed};
-pub use root::Root;
+use arguments::arguments;
+use planner::Planner;
 
 /// The CID of a guest whose spec names none. Firecracker's vsock devices know nothing of
 /// each other, so that all may have the same.
@@ -91,12 +96,7 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         Some(confined) => Root::jail(jail::root(&confined.directory)),
         None => Root::run_dir(&run_dir),
     };
-    let mut planner = Planner {
-        run_dir: &run_dir,
-        root: &root,
-        steps: Vec::new(),
-        pumps: Vec::new(),
-    };
+    let mut planner = Planner::new(&run_dir, &root);
     if let Some(confined) = &confined {
         planner.steps.extend(confined.steps(context));
     }
@@ -190,309 +190,6 @@ fn filled_in(spec: &MicroVmSpec, context: &Context<'_>, run_dir: &Path) -> Micro
             .build()
     });
     spec
-}
-
-struct Planner<'a> {
-    run_dir: &'a Path,
-    root: &'a Root,
-    steps: Vec<Step>,
-    pumps: Vec<Pump>,
-}
-
-/// Where Firecracker writes what the user wants in files, seen from its root.
-struct Streams {
-    log: Option<String>,
-    metrics: Option<String>,
-}
-
-impl Planner<'_> {
-    fn step(&mut self, step: Step) {
-        self.steps.push(step);
-    }
-
-    fn link(&mut self, path: PathBuf, target: &Path) {
-        self.step(Step::Link {
-            path,
-            target: target.to_owned(),
-        });
-    }
-
-    /// A file of the host's in Firecracker's root, by a link or into the jail; returns its
-    /// path seen from there.
-    fn bring(&mut self, what: &str, name: &str, source: &Path, writable: bool) -> String {
-        let target = self.root.file(name);
-        if self.root.is_jail() {
-            self.step(Step::Jail(JailStep::Bring {
-                what: what.to_owned(),
-                source: source.to_owned(),
-                target,
-                writable,
-            }));
-        } else {
-            self.link(target, source);
-        }
-        name.to_owned()
-    }
-
-    /// A pipe that Firecracker opens.
-    fn pipe(&mut self, name: &str) {
-        let path = self.root.file(name);
-        self.step(match self.root.is_jail() {
-            true => Step::Jail(JailStep::MakePipe { path }),
-            false => Step::MakeFifo { path },
-        });
-    }
-
-    /// The console, the log, the metrics.
-    fn streams(&mut self, spec: &MicroVmSpec) -> Streams {
-        self.step(Step::MakeFifo {
-            path: self.run_dir.join(file::CONSOLE_IN),
-        });
-        self.pipe(file::VMM_LOG_IN);
-        let logger = spec.logger.as_ref().map(|logger| &logger.log_path);
-        let metrics = spec.metrics.as_ref().map(|metrics| &metrics.metrics_path);
-        // The keeper copies the console there.
-        if let Some(serial) = &spec.serial {
-            self.step(Step::EnsureFile {
-                path: serial.path.clone(),
-            });
-        }
-        Streams {
-            log: logger.map(|path| self.output("log.in", path)),
-            metrics: metrics.map(|path| self.output("metrics.in", path)),
-        }
-    }
-
-    /// A file of the user's that Firecracker writes to: in a jail by way of the keeper.
-    fn output(&mut self, pipe: &str, file: &Path) -> String {
-        self.step(Step::EnsureFile {
-            path: file.to_owned(),
-        });
-        if !self.root.is_jail() {
-            // Validated: paths that Firecracker is told are UTF-8.
-            return file.to_string_lossy().into_owned();
-        }
-        self.pipe(pipe);
-        self.pumps.push(Pump {
-            pipe: pipe.to_owned(),
-            file: file.to_owned(),
-        });
-        pipe.to_owned()
-    }
-
-    /// Links or copies of the drives' files; returns their paths seen from its root.
-    fn drives(&mut self, spec: &MicroVmSpec, context: &Context<'_>) -> Result<Vec<String>> {
-        if spec.drives.is_empty() {
-            return Ok(Vec::new());
-        }
-        let path = self.root.file(file::DRIVES);
-        self.step(match self.root.is_jail() {
-            true => Step::Jail(JailStep::MakeDir { path }),
-            false => Step::MakeDir { path },
-        });
-        let any_staged = spec
-            .drives
-            .iter()
-            .any(|drive| drive.staged(context.options));
-        let elsewhere = spec.staging_dir.as_ref().filter(|_| any_staged);
-        let elsewhere = elsewhere.map(|dir| dir.join(format!("smartvm-{}", context.id)));
-        if let Some(path) = &elsewhere {
-            self.step(Step::ClaimDir {
-                path: path.clone(),
-                vm: context.id.to_string(),
-                runtime_dir: context.runtime_dir.to_owned(),
-            });
-        }
-        let mut paths = Vec::new();
-        for drive in &spec.drives {
-            let source = drive
-                .path_on_host
-                .as_ref()
-                .or(drive.socket.as_ref())
-                .ok_or_else(|| {
-                    let message = format!("drive {} has neither file nor socket", drive.drive_id);
-                    Error::new(ErrorKind::Invalid, message)
-                })?;
-            let name = format!("{}/{}", file::DRIVES, drive_name(drive, source));
-            let what = format!("drive {}", drive.drive_id);
-            if !drive.staged(context.options) {
-                let writable = drive.path_on_host.is_some() && !drive.read_only();
-                paths.push(self.bring(&what, &name, source, writable));
-                continue;
-            }
-            let target = match &elsewhere {
-                Some(dir) => dir.join(drive_name(drive, source)),
-                None => self.root.file(&name),
-            };
-            self.step(Step::StageDrive {
-                drive_id: drive.drive_id.clone(),
-                source: source.clone(),
-                target: target.clone(),
-            });
-            if self.root.is_jail() {
-                self.step(Step::Jail(JailStep::Own {
-                    path: target.clone(),
-                }));
-            }
-            if elsewhere.is_some() {
-                self.bring(&what, &name, &target, !drive.read_only());
-            }
-            paths.push(name);
-        }
-        Ok(paths)
-    }
-
-    /// Reserves the vsock device's socket; returns its path seen from Firecracker's root,
-    /// short enough for a socket address however long the directory's path is.
-    fn vsock(&mut self, socket: &Path) -> Result<String> {
-        let ours = self.root.file(file::VSOCK);
-        self.step(Step::ReserveSocket {
-            path: socket.to_owned(),
-        });
-        if self.root.is_jail() {
-            // Firecracker binds its own; where the user looks for it is a link to that.
-            self.step(Step::ReserveSocket { path: ours.clone() });
-            self.link(socket.to_owned(), &ours);
-            return Ok(file::VSOCK.to_owned());
-        }
-        if socket == ours {
-            return Ok(file::VSOCK.to_owned());
-        }
-        let (Some(dir), Some(name)) = (socket.parent(), socket.file_name()) else {
-            return Err(Error::new(ErrorKind::Invalid, "vsock.udsPath names no file").at(socket));
-        };
-        let name = utf8(Path::new(name), "vsock.udsPath")?;
-        self.link(self.root.file("vsock"), dir);
-        Ok(format!("vsock/{name}"))
-    }
-}
-
-/// How another file is put behind a drive of a running VM.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Swap {
-    /// The effects on the host.
-    pub steps: Vec<Step>,
-    /// The new file, seen from Firecracker's working directory.
-    pub path: String,
-    /// Whether the drive's files are copied for this VM.
-    pub staged: bool,
-    /// What led to the old file.
-    pub old_path: PathBuf,
-    /// The old file, or its copy.
-    pub old_file: PathBuf,
-}
-
-/// Plans to replace a drive's file, from the one to the other. `seen` is where Firecracker finds
-/// the old one; whether that is a copy shows by where it leads. `number` tells the new name from
-/// all before.
-pub(crate) fn swap(
-    run_dir: &Path,
-    drive_id: &str,
-    seen: &str,
-    (old, new): (&Path, &Path),
-    number: usize,
-) -> Swap {
-    let old_path = run_dir.join(seen);
-    let link = std::fs::read_link(&old_path).ok();
-    let staged = link.as_deref() != Some(old);
-    let name = image_name(&format!("{drive_id}.{number}"), new);
-    let path = format!("{}/{name}", file::DRIVES);
-    let place = run_dir.join(&path);
-    let mut steps = Vec::new();
-    let mut stage = |target: PathBuf| {
-        steps.push(Step::StageDrive {
-            drive_id: drive_id.to_owned(),
-            source: new.to_owned(),
-            target,
-        });
-    };
-    let target = match (&link, staged) {
-        (_, false) => Some(new.to_owned()),
-        (None, true) => {
-            stage(place.clone());
-            None
-        }
-        // The copies are in another directory.
-        (Some(old_copy), true) => {
-            let target = old_copy.with_file_name(&name);
-            stage(target.clone());
-            Some(target)
-        }
-    };
-    if let Some(target) = target {
-        steps.push(Step::Link {
-            path: place,
-            target,
-        });
-    }
-    Swap {
-        steps,
-        path,
-        staged,
-        old_file: link.unwrap_or_else(|| old_path.clone()),
-        old_path,
-    }
-}
-
-/// A drive's name in the run dir: its id and the name of its image, for whoever looks there.
-fn drive_name(drive: &Drive, source: &Path) -> String {
-    image_name(&drive.drive_id, source)
-}
-
-fn image_name(id: &str, source: &Path) -> String {
-    const MOST_CHARS: usize = 40;
-    let image = source.file_name().unwrap_or_default().to_string_lossy();
-    let image: String = image.chars().take(MOST_CHARS).collect();
-    format!("{id}-{image}")
-}
-
-/// Firecracker's arguments. The log is set up by them, not by a request, so that it holds
-/// what comes before the first request too. The jailer adds the id by itself.
-fn arguments(id: &VmId, spec: &MicroVmSpec, root: &Root, streams: &Streams) -> Result<Vec<String>> {
-    let mut args: Vec<String> = Vec::new();
-    let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
-    if !root.is_jail() {
-        option("--id", id.as_str());
-    }
-    option("--api-sock", file::API_SOCKET);
-    match (&spec.logger, &streams.log) {
-        (Some(logger), Some(path)) => {
-            utf8(&logger.log_path, "logger.logPath")?;
-            option("--log-path", path);
-            option("--level", level_name(logger.level.unwrap_or_default()));
-            if logger.show_level.unwrap_or(false) {
-                args.push("--show-level".into());
-            }
-            if logger.show_log_origin.unwrap_or(false) {
-                args.push("--show-log-origin".into());
-            }
-        }
-        _ => {
-            option("--log-path", file::VMM_LOG_IN);
-            option("--level", "Warning");
-        }
-    }
-    if let (Some(metrics), Some(path)) = (&spec.metrics, &streams.metrics) {
-        utf8(&metrics.metrics_path, "metrics.metricsPath")?;
-        args.extend(["--metrics-path".to_owned(), path.clone()]);
-    }
-    Ok(args)
-}
-
-fn level_name(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Off => "Off",
-        LogLevel::Trace => "Trace",
-        LogLevel::Debug => "Debug",
-        LogLevel::Info => "Info",
-        LogLevel::Warning => "Warning",
-        LogLevel::Error => "Error",
-    }
-}
-
-fn utf8<'a>(path: &'a Path, field: &str) -> Result<&'a str> {
-    path.to_str()
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{field} is not UTF-8")).at(path))
 }
 
 impl fmt::Display for Plan {

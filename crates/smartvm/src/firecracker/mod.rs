@@ -7,7 +7,6 @@ pub mod jailer;
 pub mod model;
 #[cfg(feature = "download")]
 pub mod release;
-pub mod snapshot;
 mod version;
 
 pub use binary::Binary;

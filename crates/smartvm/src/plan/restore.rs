@@ -1,15 +1,16 @@
 //! The plan of a VM that goes on from a snapshot: the same steps, with files brought to where
 //! Firecracker knows them, and a load in place of the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::drives::Wanted;
 use super::{Context, Plan, Planner, Root, arguments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};
-use crate::firecracker::model::Paths;
-use crate::firecracker::snapshot::{self as wire, Load};
+use crate::firecracker::model::snapshot::{self as wire, Load};
+use crate::firecracker::model::{Paths, VmBody, VmState};
 use crate::rundir::{Restored, file};
 use crate::snapshot::{Manifest, Parent, RestoreOptions, drive_name, whole_memory};
 use crate::spec::{MicroVmSpec, SnapshotLoadParams, Vsock};
@@ -85,12 +86,7 @@ pub fn restore(
     let track = params.enable_diff_snapshots.unwrap_or(false);
     let mut spec = restored_spec(source, options, context, track)?;
     let root = Root::run_dir(&run_dir);
-    let mut planner = Planner {
-        run_dir: &run_dir,
-        root: &root,
-        steps: Vec::new(),
-        pumps: Vec::new(),
-    };
+    let mut planner = Planner::new(&run_dir, &root);
     let streams = planner.streams(&spec);
     if let Some(dir) = &source.dir {
         planner.step(Step::UseSnapshot {
@@ -109,7 +105,10 @@ pub fn restore(
     }
     let state_link = planner.bring("the snapshot's state", file::SNAPSHOT, &source.state, false);
     let memory_link = planner.bring("the snapshot's memory", file::MEMORY, &memory, false);
-    planner.snapshot_drives(source, &mut spec, context)?;
+    if let Some(dir) = &source.dir {
+        let wanted = snapshot_drives(&source.manifest, dir, &mut spec)?;
+        planner.place_drives(&wanted, spec.staging_dir.as_deref(), context);
+    }
     if let Some(vsock) = &source.manifest.vsock {
         let socket = planner.fresh_socket(vsock);
         let cid = spec
@@ -145,7 +144,8 @@ pub fn restore(
     if let Some(metadata) = &spec.metadata {
         requests.push(Request::new(Method::Put, "/mmds", metadata)?);
         if resume {
-            requests.push(wire::switch("Resumed")?);
+            let state = VmState::Resumed;
+            requests.push(VmBody { state }.request()?);
         }
     }
     let paths = Paths {
@@ -223,74 +223,19 @@ fn restored_spec(
     Ok(spec)
 }
 
-impl Planner<'_> {
-    /// The drives under the names that Firecracker knows: a copy of its own of what the guest
-    /// may write, a link to the snapshot's copy of the rest.
-    fn snapshot_drives(
-        &mut self,
-        source: &Source,
-        spec: &mut MicroVmSpec,
-        context: &Context<'_>,
-    ) -> Result<()> {
-        let Some(dir) = source
-            .dir
-            .as_ref()
-            .filter(|_| !source.manifest.drives.is_empty())
-        else {
-            return Ok(());
-        };
-        self.step(Step::MakeDir {
-            path: self.run_dir.join(file::DRIVES),
-        });
-        let any_copied = source.manifest.drives.iter().any(|drive| !drive.read_only);
-        let elsewhere = spec.staging_dir.as_ref().filter(|_| any_copied);
-        let elsewhere = elsewhere.map(|dir| dir.join(format!("smartvm-{}", context.id)));
-        if let Some(path) = &elsewhere {
-            self.step(Step::ClaimDir {
-                path: path.clone(),
-                vm: context.id.to_string(),
-                runtime_dir: context.runtime_dir.to_owned(),
-            });
-        }
-        for (drive, theirs) in source.manifest.drives.iter().zip(&mut spec.drives) {
-            let name = drive_name(&drive.path).ok_or_else(|| {
-                let message = format!("drive path {:?} leads elsewhere", drive.path);
-                Error::new(ErrorKind::Corrupt, message)
-            })?;
-            let copy = dir.join(file::DRIVES).join(name);
-            theirs.path_on_host = Some(copy.clone());
-            theirs.ephemeral = Some(!drive.read_only);
-            if drive.read_only {
-                self.link(self.root.file(&drive.path), &copy);
-                continue;
-            }
-            let target = match &elsewhere {
-                Some(dir) => dir.join(name),
-                None => self.run_dir.join(&drive.path),
-            };
-            self.step(Step::StageDrive {
-                drive_id: drive.drive_id.clone(),
-                source: copy,
-                target: target.clone(),
-            });
-            if elsewhere.is_some() {
-                self.link(self.root.file(&drive.path), &target);
-            }
-        }
-        Ok(())
+/// The drives of a snapshot, under the names that Firecracker knows.
+fn snapshot_drives(manifest: &Manifest, dir: &Path, spec: &mut MicroVmSpec) -> Result<Vec<Wanted>> {
+    let mut wanted = Vec::new();
+    for (drive, theirs) in manifest.drives.iter().zip(&mut spec.drives) {
+        let name = drive_name(&drive.path).ok_or_else(|| {
+            let message = format!("drive path {:?} leads elsewhere", drive.path);
+            Error::new(ErrorKind::Corrupt, message)
+        })?;
+        let copy = dir.join(file::DRIVES).join(name);
+        theirs.path_on_host = Some(copy.clone());
+        theirs.ephemeral = Some(!drive.read_only);
+        let (id, read_only) = (&drive.drive_id, drive.read_only);
+        wanted.push(Wanted::of_snapshot(id, copy, name, read_only));
     }
-
-    /// Reserves a socket at the relative path that Firecracker knows.
-    fn fresh_socket(&mut self, relative: &str) -> PathBuf {
-        let socket = self.run_dir.join(relative);
-        if let Some(dir) = socket.parent().filter(|dir| *dir != self.run_dir) {
-            self.step(Step::MakeDir {
-                path: dir.to_owned(),
-            });
-        }
-        self.step(Step::ReserveSocket {
-            path: socket.clone(),
-        });
-        socket
-    }
+    Ok(wanted)
 }

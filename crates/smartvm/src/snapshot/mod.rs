@@ -5,12 +5,15 @@
 //! makes one, [`SmartVm::restore`](crate::SmartVm::restore) restores it.
 
 pub(crate) mod claim;
+mod content;
 mod create;
 mod host;
 mod manifest;
 pub(crate) mod merge;
+mod options;
 mod place;
 mod recover;
+mod refuse;
 mod restore;
 mod stamp;
 pub(crate) mod usage;
@@ -18,10 +21,10 @@ mod verify;
 
 use std::path::Path;
 
-pub use create::{Moment, SnapshotOptions, Watch};
 pub use host::Origin;
 pub(crate) use manifest::drive_name;
 pub use manifest::{DriveFile, FORMAT, FileSum, Manifest, Parent};
+pub use options::{Moment, SnapshotOptions, Watch};
 pub use place::Place;
 pub(crate) use recover::{interrupted, recover};
 pub use restore::RestoreOptions;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::{Place, claim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
-use crate::firecracker::client::{Method, Request};
+use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::ledger::Ledger;
 use crate::rundir::{Lock, RunDir, State, file};
 use crate::step::Step;
@@ -66,7 +64,10 @@ fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
     if state.state != State::Paused {
         return Ok(());
     }
-    let request = Request::new(Method::Patch, "/vm", &json!({ "state": "Resumed" }))?;
+    let request = VmBody {
+        state: Wire::Resumed,
+    }
+    .request()?;
     let socket = run_dir.short_path(file::API_SOCKET);
     // On a thread of its own: the caller may be asynchronous or not.
     let sent = std::thread::spawn(move || {

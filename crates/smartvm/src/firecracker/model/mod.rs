@@ -19,6 +19,7 @@ mod network_interface;
 mod paths;
 mod rate_limiter;
 mod serial;
+pub mod snapshot;
 mod vm;
 mod vsock;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Version;
-use super::client::{Method, Request};
 use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Version;
+use crate::firecracker::client::{Method, Request};
 use crate::spec::SnapshotType;
 
 #[derive(Serialize)]
@@ -103,11 +103,6 @@ pub fn load(what: Load<'_>, version: Version) -> Result<Request> {
             .collect(),
     };
     Request::new(Method::Put, "/snapshot/load", &body)
-}
-
-/// Pauses (`Paused`) or resumes (`Resumed`) the VM.
-pub(crate) fn switch(state: &str) -> Result<Request> {
-    Request::new(Method::Patch, "/vm", &serde_json::json!({ "state": state }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,113 @@
+//! What a snapshot holds besides what Firecracker writes: the drives, the checksums, the manifest.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::create::Making;
+use super::manifest::{DriveFile, FileSum, Manifest, Parent};
+use super::place::{DRIVES, MANIFEST, STATE};
+use super::stamp::{Stamp, Stamps};
+use super::{drive_name, host, usage};
+use crate::durable::sync_dir;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostFacts;
+use crate::rundir::VmState;
+use crate::spec::SnapshotType;
+use crate::storage::checksum::sha256_of_file;
+use crate::storage::{Watch, copy_sparse};
+use crate::vm::blocking;
+
+impl Making {
+    /// Copies the drives of the paused VM.
+    pub(super) async fn copy_drives(&self, state: &VmState) -> Result<Vec<DriveFile>> {
+        let (work, root) = (self.place.work(), self.vm.run_dir().path().to_owned());
+        let (spec, paths) = (state.spec.clone(), state.paths.drives.clone());
+        let stop = Arc::clone(&self.stop);
+        blocking(move || {
+            let mut drives = Vec::new();
+            for (drive, path) in spec.drives.iter().zip(paths) {
+                let name = drive_name(&path).ok_or_else(|| {
+                    let message = format!("drive {} is at {path:?}", drive.drive_id);
+                    Error::new(ErrorKind::Corrupt, message)
+                })?;
+                let (from, to) = (root.join(&path), work.join(DRIVES).join(name));
+                copy_sparse(&from, &to, &|| stop.load(Ordering::Relaxed))?;
+                drives.push(DriveFile {
+                    drive_id: drive.drive_id.clone(),
+                    read_only: drive.read_only(),
+                    path,
+                    sum: FileSum {
+                        size_bytes: 0,
+                        sha256: String::new(),
+                    },
+                });
+            }
+            Ok(drives)
+        })
+        .await
+    }
+
+    /// Checksums and the manifest, while the VM runs on.
+    pub(super) async fn describe(
+        &self,
+        state: &VmState,
+        mut drives: Vec<DriveFile>,
+        parent: Option<Parent>,
+    ) -> Result<Manifest> {
+        let (place, kind, state) = (self.place.clone(), self.kind, state.clone());
+        let (vm, stop) = (self.vm.id().clone(), Arc::clone(&self.stop));
+        blocking(move || {
+            let (mut quiet, stopped) = (|_| {}, || stop.load(Ordering::Relaxed));
+            let mut work = Watch::new(&mut quiet, &stopped);
+            let dir = place.work();
+            let mut origin = host::Origin::here(&HostFacts::gather(&[]), state.firecracker);
+            origin.state_format = host::state_format(&dir.join(STATE))?;
+            let mut stamps = Stamps::default();
+            for drive in &mut drives {
+                let name = drive_name(&drive.path).unwrap_or_default();
+                let file = dir.join(DRIVES).join(name);
+                drive.sum = sum(&file, &mut work)?;
+                stamps.set(&format!("drive {}", drive.drive_id), Stamp::of(&file)?);
+            }
+            let manifest = Manifest {
+                id: uuid::Uuid::new_v4().to_string(),
+                vm,
+                created_at: crate::teardown::now(),
+                kind,
+                origin,
+                agent: state.agent,
+                state: sum(&dir.join(STATE), &mut work)?,
+                memory: sum(&place.memory_work(), &mut work)?,
+                drives,
+                vsock: state.paths.vsock.clone(),
+                parent: parent.filter(|_| kind == SnapshotType::Diff),
+                spec: state.spec.clone(),
+            };
+            if let Some(parent) = &manifest.parent {
+                usage::add_child(parent, &manifest.id, &place)?;
+            }
+            stamps.write(&dir)?;
+            manifest.write(&dir.join(MANIFEST))?;
+            sync_dir(&dir.join(DRIVES))?;
+            sync_dir(&dir)?;
+            Ok(manifest)
+        })
+        .await
+    }
+}
+
+/// Flushes a file to the disk and computes its checksum.
+fn sum(path: &Path, work: &mut Watch<'_>) -> Result<FileSum> {
+    let file = File::open(path).map_err(|e| Error::io("reading", path, e))?;
+    file.sync_all().map_err(|e| Error::io("writing", path, e))?;
+    let size = file
+        .metadata()
+        .map_err(|e| Error::io("looking at", path, e))?
+        .len();
+    Ok(FileSum {
+        size_bytes: size,
+        sha256: sha256_of_file(path, work)?,
+    })
+}
