@@ -21,7 +21,11 @@ fn work(taps: &[Tap; 2]) -> [(&'static str, String); 6] {
     let read =
         |drive: &str| format!("dd if=/dev/{drive} of=/dev/null bs=64k count={blocks} iflag=direct");
     let receive = |tap: &Tap| format!("nc {} 1 -e dd of=/dev/null bs=64k", tap.host);
-    let send = |tap: &Tap| format!("nc {} 2 -e dd if=/dev/zero bs=64k count={blocks}", tap.host);
+    // What is sent is there when the host has said so.
+    let send = |tap: &Tap| {
+        let send = format!("dd if=/dev/zero bs=64k count={blocks}; head -c 1");
+        format!("nc {} 2 -e sh -c '{send}'", tap.host)
+    };
     [
         ("data", read("vdb")),
         ("quick", read("vdc")),
@@ -113,9 +117,9 @@ pub(super) fn from_the_start_and_changed(vm: &Vm, taps: &[Tap; 2]) {
         vm,
         &[
             "--limit-drive",
-            "data=ops:8/250",
+            "data=ops:8/333",
             "--limit-drive",
-            "quick=ops:2/250",
+            "quick=ops:2/333",
         ],
     );
     update(

@@ -15,7 +15,7 @@ use limits::limit;
 use tap::Tap;
 
 /// The slow limit, in bytes a second.
-const SLOW: u64 = 512_000;
+const SLOW: u64 = 384_000;
 
 /// A file of this size that begins with this content.
 fn file(path: PathBuf, content: &[u8], size: u64) -> PathBuf {

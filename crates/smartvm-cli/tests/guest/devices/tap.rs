@@ -39,8 +39,8 @@ impl Tap {
         tap
     }
 
-    /// Port 1 gives [`BYTES`], port 2 takes all that comes; each to whoever connects, until the
-    /// test's process ends.
+    /// Port 1 gives [`BYTES`], port 2 takes them and answers; each to whoever connects, until
+    /// the test's process ends.
     pub(super) fn serve(&self) {
         let listen = |port: u16| TcpListener::bind((self.host.as_str(), port)).unwrap();
         let (gives, takes) = (listen(1), listen(2));
@@ -52,7 +52,9 @@ impl Tap {
         });
         thread::spawn(move || {
             for connection in takes.incoming() {
-                let _gone = connection.unwrap().read_to_end(&mut Vec::new());
+                let mut connection = connection.unwrap();
+                let all = connection.read_exact(&mut vec![0; BYTES]);
+                let _gone = all.and_then(|()| connection.write_all(b"!"));
             }
         });
     }
