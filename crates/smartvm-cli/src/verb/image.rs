@@ -13,6 +13,12 @@ use crate::cli::Global;
 use crate::{image_spec, output, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm image pull
+  smartvm image build --kernel vmlinuz --modules /lib/modules/6.1.0 --rootfs DIR --output ./image
+  smartvm image ls
+  smartvm image inspect ./image
+  smartvm image verify ./image")]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     verb: ImageVerb,

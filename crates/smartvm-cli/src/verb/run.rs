@@ -21,6 +21,11 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm run --image ./image -- uname -a
+  smartvm run -it --image ./image -- sh
+  smartvm run --detach --id web --network --image ./image
+  smartvm run -f vm.json                    # attached to its console")]
 pub(crate) struct RunArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC", conflicts_with = "image")]
