@@ -7,9 +7,11 @@
 mod commands;
 mod devices;
 mod ends;
+mod jail;
 mod oci;
 #[path = "../shared/pty.rs"]
 mod pty;
+mod snapshots;
 mod support;
 mod systemd;
 mod terminal;

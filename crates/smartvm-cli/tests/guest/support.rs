@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// The smartvm executable.
-const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
+pub(crate) const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
 /// What any command here may take: an emulated guest takes its time.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 fn given(name: &str) -> PathBuf {
     std::env::var_os(name)
@@ -52,15 +52,25 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A smartvm command. All tests share one data directory, so that the image is verified once,
 /// and one runtime directory: nothing they do may disturb another's VM.
 pub(crate) fn smartvm() -> assert_cmd::Command {
-    let shared = std::env::temp_dir().join("smartvm-guest-tier");
-    let mut command = assert_cmd::Command::new(SMARTVM);
+    let mut command = assert_cmd::Command::from_std(program());
+    command.timeout(PATIENCE);
     command
-        .env("SMARTVM_DATA_DIR", shared.join("data"))
-        .env("SMARTVM_RUNTIME_DIR", shared.join("run"))
+}
+
+/// The same, to be started and left running.
+pub(crate) fn program() -> std::process::Command {
+    let mut command = std::process::Command::new(SMARTVM);
+    command
+        .env("SMARTVM_DATA_DIR", shared("data"))
+        .env("SMARTVM_RUNTIME_DIR", shared("run"))
         .env("SMARTVM_FIRECRACKER", given("SMARTVM_TEST_FIRECRACKER"))
-        .env_remove("SMARTVM_CONFIG")
-        .timeout(PATIENCE);
+        .env_remove("SMARTVM_CONFIG");
     command
+}
+
+/// A directory that all tests share.
+pub(crate) fn shared(name: &str) -> PathBuf {
+    std::env::temp_dir().join("smartvm-guest-tier").join(name)
 }
 
 /// A detached VM of the test's own, removed at its end.
@@ -74,18 +84,29 @@ impl Vm {
             .args(["run", "--detach", "--id", id, "--image"])
             .arg(image())
             .assert();
+        Self::taken(started, id)
+    }
+
+    /// The VM that this command printed the id of.
+    pub(crate) fn taken(started: assert_cmd::assert::Assert, id: &str) -> Self {
+        // First of all: whatever is wrong with it is removed then.
+        let vm = Self { id: id.to_owned() };
         started.success().stdout(format!("{id}\n"));
+        vm
+    }
+
+    /// One that was started already.
+    pub(crate) fn named(id: &str) -> Self {
         Self { id: id.to_owned() }
     }
 
     /// The VM of this spec, which has an id.
     pub(crate) fn boot(spec: &Value) -> Self {
-        let id = spec["id"].as_str().unwrap().to_owned();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("spec.json");
         std::fs::write(&file, spec.to_string()).unwrap();
         // Where the start is only half done, there is something to remove as well.
-        let vm = Self { id };
+        let vm = Self::named(spec["id"].as_str().unwrap());
         let mut run = smartvm();
         run.args(["run", "--detach", "-f"]).arg(&file);
         run.assert().success();

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// As many as the kernel's `ip=` word takes.
-const MOST: usize = 2;
+pub(super) const MOST: usize = 2;
 const MOST_BYTES: u64 = 64 << 10;
 
 /// The host's upstream name servers; empty where it has none that guests could reach.

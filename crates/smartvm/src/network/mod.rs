@@ -15,21 +15,26 @@ mod lease;
 mod link;
 mod netlink;
 mod preflight;
+mod route;
 mod state;
 mod status;
 mod step;
 mod subnet;
+mod tunnel;
 pub mod wireguard;
 mod wiring;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use foreign::ForeignChain;
 pub use lease::Lease;
+pub use route::{GuestTable, TunnelRoutes};
 pub use status::Status;
 pub use step::NetworkStep;
 pub use subnet::{Subnet, mac_of};
+pub use tunnel::{PeerStatus, TunnelStatus};
 pub use wiring::{Wired, Wiring};
 
 use crate::durable;
@@ -42,6 +47,7 @@ use crate::spec::{NetworkManagerOptions, SmartVmOptions};
 use crate::step::Step;
 use link::Links;
 use state::{Instance, Phase, State, User, Users, digest};
+use tunnel::TunnelState;
 
 /// How long others may be at work on the network.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +76,7 @@ pub struct Network {
     options: NetworkManagerOptions,
     bridge: IfName,
     subnet: Subnet,
+    tunnel: Option<wireguard::Tunnel>,
 }
 
 impl Network {
@@ -85,6 +92,9 @@ impl Network {
             data_dir,
             bridge: options.bridge_name().parse()?,
             subnet: options.subnet().parse()?,
+            tunnel: (options.wireguard.as_ref())
+                .map(wireguard::Tunnel::of)
+                .transpose()?,
             options,
         })
     }
@@ -133,7 +143,7 @@ impl Network {
             bridge: self.bridge.clone(),
             subnet: self.subnet,
             mark: Instance::of(&self.dir)?.mark(),
-            dns: dns::servers(),
+            dns: self.name_servers(),
             leases,
         })
     }
@@ -216,11 +226,21 @@ impl Network {
         Ok(found)
     }
 
+    /// The name servers for guests: the tunnel's, else the host's.
+    fn name_servers(&self) -> Vec<Ipv4Addr> {
+        let config = self.tunnel.as_ref().and_then(|it| it.config.as_ref());
+        match config.map(|config| config.dns.as_slice()) {
+            None | Some([]) => dns::servers(),
+            Some(servers) => servers.iter().take(dns::MOST).copied().collect(),
+        }
+    }
+
     /// The firewall of a network without guests.
-    fn rules(&self) -> firewall::Ruleset {
+    fn rules(&self, tunnel: Option<&TunnelState>) -> firewall::Ruleset {
         let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
         let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
         rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
+        rules.tunnel = tunnel.map(TunnelState::in_firewall);
         rules
     }
 
@@ -251,7 +271,7 @@ impl Network {
             return self.mend(state);
         }
         let instance = Instance::of(&self.dir)?;
-        let (steps, nat_interface) = preflight::steps(self, &instance)?;
+        let plan = preflight::plan(self, &instance)?;
         let mut state = State {
             phase: Phase::Changing,
             bridge: self.bridge.clone(),
@@ -260,12 +280,13 @@ impl Network {
             options: digest(&self.options)?,
             boot_id: boot_id()?.to_owned(),
             namespace: state::namespace()?,
-            nat_interface: Some(nat_interface),
+            nat_interface: Some(plan.nat_interface),
+            tunnel: plan.tunnel,
         };
         state.write(&self.dir)?;
         let made = (|| {
             let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
-            for step in steps {
+            for step in plan.steps {
                 ledger.run(&Step::Network(step), |step| match step {
                     Step::Network(step) => step.apply(self),
                     _ => Ok(crate::step::Outcome::default()),
@@ -280,6 +301,9 @@ impl Network {
     /// Puts right what others changed, and follows the default route where it leads out of
     /// another interface than before.
     fn mend(&self, mut state: State) -> Result<()> {
+        // What closes the guests' way out comes before all that opens it.
+        self.mend_firewall(state.tunnel.as_ref())?;
+        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let mut links = Links::open()?;
         let instance = Instance::of(&self.dir)?;
         let bridge = links.find(self.bridge.as_str())?;
@@ -298,28 +322,38 @@ impl Network {
             links.set_address(&self.bridge, self.subnet)?;
             links.set_up(&self.bridge)?;
         }
-        let uplink = links.default_route(&[self.bridge.as_str()])?;
-        let uplink = uplink.map(|route| route.interface);
+        let mut uplinks = Vec::new();
+        if let Some(tunnel) = &state.tunnel {
+            tunnel::mend(self, &instance, tunnel)?;
+            uplinks.push(tunnel.routes.interface.to_string());
+        }
+        let uplink = preflight::uplink(self, &mut links, state.tunnel.as_ref())?;
+        uplinks.extend(uplink.clone());
         let mut ledger = Ledger::open(&self.dir.join(LEDGER))?;
-        for interface in [Some(self.bridge.to_string()), uplink.clone()] {
-            let Some(interface) = interface else { continue };
+        for interface in uplinks.into_iter().chain([self.bridge.to_string()]) {
             if let Some(step) = preflight::forward_step(&interface.parse()?, &self.bridge)?
                 && let Some(ledger) = &mut ledger
             {
                 ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
             }
         }
-        if !firewall::is_there(&self.bridge)? {
-            let mut rules = self.rules();
-            let leases = lease::Leases::in_dir(&self.dir).all()?;
-            rules.vms = leases.into_iter().flatten().map(|one| port(&one)).collect();
-            firewall::apply(&rules)?;
-        }
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
         Ok(())
+    }
+
+    /// Makes our tables again where they are gone, or no longer closed.
+    fn mend_firewall(&self, tunnel: Option<&TunnelState>) -> Result<()> {
+        let closed = tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed);
+        if firewall::is_there(&self.bridge)? && (!closed || firewall::is_closed(&self.bridge)?) {
+            return Ok(());
+        }
+        let mut rules = self.rules(tunnel);
+        let leases = lease::Leases::in_dir(&self.dir).all()?;
+        rules.vms = leases.into_iter().flatten().map(|one| port(&one)).collect();
+        firewall::apply(&rules)
     }
 }
 

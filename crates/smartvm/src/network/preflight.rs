@@ -2,13 +2,21 @@
 
 use super::link::Links;
 use super::state::Instance;
+use super::tunnel::{self, TunnelState};
 use super::{Network, NetworkStep, forwarding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
 
-/// The steps that make the network, and the interface that its traffic leaves by.
-pub(super) fn steps(network: &Network, instance: &Instance) -> Result<(Vec<NetworkStep>, String)> {
-    not_yet(network)?;
+/// How the network is to be made.
+pub(super) struct Plan {
+    pub(super) steps: Vec<NetworkStep>,
+    /// The interface that its traffic leaves by.
+    pub(super) nat_interface: String,
+    pub(super) tunnel: Option<TunnelState>,
+}
+
+/// The steps that make the network.
+pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     let (bridge, subnet) = (&network.bridge, network.subnet);
     let mut links = Links::open()?;
     if let Some(device) = links.find(bridge.as_str())? {
@@ -33,17 +41,23 @@ pub(super) fn steps(network: &Network, instance: &Instance) -> Result<(Vec<Netwo
             .hint("choose another subnet: the option `subnet`"));
         }
     }
-    let Some(uplink) = links.default_route(&[bridge.as_str()])? else {
+    let tunnel = tunnel::plan(network)?;
+    let uplink = uplink(network, &mut links, tunnel.as_ref())?;
+    let inside = tunnel.as_ref().map(|tunnel| &tunnel.routes.interface);
+    let Some(leaves_by) = inside.map(ToString::to_string).or(uplink.clone()) else {
         return Err(Error::new(
             ErrorKind::Host,
             "this host has no default route, so guests would reach nothing beyond it",
         )
         .hint("connect it, or add one: ip route add default via ADDRESS"));
     };
-    let mut steps = vec![
-        NetworkStep::ApplyFirewall {
-            rules: network.rules(),
-        },
+    let mut steps = vec![NetworkStep::ApplyFirewall {
+        rules: network.rules(tunnel.as_ref()),
+    }];
+    if let Some(tunnel) = &tunnel {
+        steps.extend(tunnel::steps(network, instance, tunnel)?);
+    }
+    steps.extend([
         bridge_step(network, instance),
         // It goes with the bridge: nothing needs to be put back.
         NetworkStep::Forward {
@@ -51,9 +65,41 @@ pub(super) fn steps(network: &Network, instance: &Instance) -> Result<(Vec<Netwo
             was: "1".into(),
             bridge: bridge.clone(),
         },
-    ];
-    steps.extend(forward_step(&uplink.interface.parse()?, bridge)?);
-    Ok((steps, uplink.interface))
+    ]);
+    if let Some(tunnel) = &tunnel {
+        let interface = tunnel.routes.interface.clone();
+        // One that isn't there yet goes with its setting.
+        let made = NetworkStep::Forward {
+            interface: interface.clone(),
+            was: "1".into(),
+            bridge: bridge.clone(),
+        };
+        match tunnel.maker {
+            Some(_) => steps.push(made),
+            None => steps.extend(forward_step(&interface, bridge)?),
+        }
+    }
+    if let Some(uplink) = uplink {
+        steps.extend(forward_step(&uplink.parse()?, bridge)?);
+    }
+    Ok(Plan {
+        steps,
+        nat_interface: leaves_by,
+        tunnel,
+    })
+}
+
+/// The interface by which guests' traffic leaves beside the tunnel, if it may and can.
+pub(super) fn uplink(
+    network: &Network,
+    links: &mut Links,
+    tunnel: Option<&TunnelState>,
+) -> Result<Option<String>> {
+    if tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed) {
+        return Ok(None);
+    }
+    let route = links.default_route(&[network.bridge.as_str()])?;
+    Ok(route.map(|route| route.interface))
 }
 
 pub(super) fn bridge_step(network: &Network, instance: &Instance) -> NetworkStep {
@@ -90,21 +136,6 @@ pub(super) fn taken(bridge: &IfName, alias: Option<&str>) -> Error {
     .hint(format!(
         "use another name: the option `bridgeName`; or, if nobody needs it: ip link delete {bridge}"
     ))
-}
-
-/// What is asked for and would silently not happen.
-fn not_yet(network: &Network) -> Result<()> {
-    let refused = |what: &str| {
-        Err(Error::new(
-            ErrorKind::Host,
-            format!("the option `{what}` is not carried out yet, so the network stays down"),
-        )
-        .hint("leave it out, knowing that guests then reach everything that this host reaches"))
-    };
-    if network.options.wireguard.is_some() {
-        return refused("wireguard");
-    }
-    Ok(())
 }
 
 /// The oldest nft whose JSON says what we need.

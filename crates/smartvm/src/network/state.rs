@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::subnet::Subnet;
+use super::tunnel::TunnelState;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) namespace: u64,
     /// The interface that traffic leaves by.
     pub(super) nat_interface: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tunnel: Option<TunnelState>,
 }
 
 /// Who this runtime directory is among others on the host.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
-use super::{ForeignChain, Network, firewall, foreign, forwarding, vms};
+use super::{ForeignChain, Network, TunnelStatus, firewall, foreign, forwarding, tunnel, vms};
 use crate::error::Result;
 use crate::name::VmId;
 
@@ -34,6 +34,8 @@ pub struct Status {
     pub users: Vec<VmId>,
     /// What is leased.
     pub leases: Vec<Lease>,
+    /// The tunnel, where guests' traffic has one.
+    pub tunnel: Option<TunnelStatus>,
     /// How it differs from what it should be.
     pub drift: Vec<String>,
     /// Other programs' chains that drop what guests send.
@@ -66,6 +68,9 @@ pub(super) fn of(network: &Network) -> Result<Status> {
             Some(state) => drift(network, state)?,
             None => Vec::new(),
         },
+        tunnel: (state.as_ref().and_then(|state| state.tunnel.as_ref()))
+            .map(tunnel::status)
+            .transpose()?,
         nat_interface: state.and_then(|state| state.nat_interface),
         // Without nft there is nothing of others' to find.
         foreign: foreign::find(&network.bridge).unwrap_or_default(),
@@ -103,6 +108,15 @@ fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
     if !firewall::is_there(bridge)? {
         drift.push("our nftables table is gone".to_owned());
     }
+    if let Some(tunnel) = &state.tunnel {
+        drift.extend(tunnel::drift(network, &instance, tunnel)?);
+        if tunnel.guests.fail_closed {
+            if firewall::is_there(bridge)? && !firewall::is_closed(bridge)? {
+                drift.push("our nftables table isn't closed behind the tunnel".to_owned());
+            }
+            return Ok(drift);
+        }
+    }
     match links.default_route(&[bridge.as_str()])? {
         None => drift.push("the host has no default route any more".to_owned()),
         Some(now) => {
@@ -138,6 +152,9 @@ impl fmt::Display for Status {
         )?;
         let nat = self.nat_interface.as_deref().unwrap_or("-");
         writeln!(out, "leaves by   {nat}")?;
+        if let Some(tunnel) = &self.tunnel {
+            writeln!(out, "tunnel      {tunnel}")?;
+        }
         write!(
             out,
             "addresses   {} leased, {} free",

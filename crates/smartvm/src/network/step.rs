@@ -1,14 +1,16 @@
 //! The network's effects on the host, each with its undo.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::link::{Links, NewTap};
+use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::subnet::Subnet;
-use super::{Network, firewall, forwarding};
+use super::wireguard::Maker;
+use super::{Network, firewall, forwarding, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::step::Outcome;
@@ -69,6 +71,33 @@ pub enum NetworkStep {
         /// Its alias.
         mark: String,
     },
+    /// Gives guests' traffic a routing table of its own, closed where that is asked for.
+    CloseTable {
+        /// Whose traffic, and which table.
+        guests: GuestTable,
+    },
+    /// Makes the tunnel. Its keys are in the options alone.
+    MakeTunnel {
+        /// The network's directory.
+        dir: PathBuf,
+        /// Its interface.
+        interface: IfName,
+        /// What that is called until it is marked.
+        nameless: IfName,
+        /// Its alias, by which it is ours.
+        mark: String,
+        /// MTU in bytes.
+        mtu: u16,
+        /// Who makes it work.
+        maker: Maker,
+        /// Where its peers are, in their order.
+        endpoints: Vec<Option<SocketAddr>>,
+    },
+    /// Leads guests' traffic into the tunnel.
+    RouteTunnel {
+        /// What is led there.
+        routes: TunnelRoutes,
+    },
     /// Lets what comes in by an interface be forwarded.
     Forward {
         /// The interface.
@@ -123,6 +152,9 @@ impl NetworkStep {
                 links.set_address(bridge, *subnet)?;
                 links.set_up(bridge)?;
             }
+            Self::CloseTable { guests } => Routing::open()?.close(guests)?,
+            Self::MakeTunnel { .. } => tunnel::make(network, self)?,
+            Self::RouteTunnel { routes } => Routing::open()?.lead(routes)?,
             Self::Forward { interface, .. } => {
                 forwarding::write(&forwarding::forwarding_of(interface), "1")?;
             }
@@ -149,6 +181,9 @@ impl NetworkStep {
             Self::MakeBridge {
                 bridge, mac, mark, ..
             } => Links::open()?.remove(bridge, mark, Some(*mac)),
+            Self::CloseTable { guests } => Routing::open()?.reopen(guests),
+            Self::MakeTunnel { .. } => tunnel::remove(self),
+            Self::RouteTunnel { routes } => Routing::open()?.lead_no_more(routes),
             Self::Forward {
                 interface,
                 was,
@@ -164,7 +199,11 @@ impl NetworkStep {
         match self {
             Self::LeaseAddress { .. } => "give the address back",
             Self::Join { .. } => "leave the network; the last one gives it back",
-            Self::MakeTap { .. } | Self::MakeBridge { .. } => "remove the device",
+            Self::MakeTap { .. } | Self::MakeBridge { .. } | Self::MakeTunnel { .. } => {
+                "remove the device"
+            }
+            Self::CloseTable { .. } => "remove the rules, and empty the table",
+            Self::RouteTunnel { .. } => "remove the routes",
             Self::ApplyFirewall { .. } => "remove the tables",
             Self::Forward { .. } => "put it back, where nobody else needs it",
         }
@@ -182,6 +221,18 @@ impl fmt::Display for NetworkStep {
             Self::ApplyFirewall { .. } => write!(out, "replace our nftables tables"),
             Self::MakeBridge { bridge, subnet, .. } => {
                 write!(out, "make bridge {bridge} for {subnet}")
+            }
+            Self::CloseTable { guests } if guests.fail_closed => {
+                write!(out, "close routing table {} for guests", guests.table)
+            }
+            Self::CloseTable { guests } => {
+                write!(out, "give guests routing table {}", guests.table)
+            }
+            Self::MakeTunnel {
+                interface, maker, ..
+            } => write!(out, "make tunnel {interface} ({})", maker.name()),
+            Self::RouteTunnel { routes } => {
+                write!(out, "lead guests' traffic into {}", routes.interface)
             }
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }

@@ -18,12 +18,10 @@ use crate::rundir::{Lock, Operation, RunDir, State, VmState, file};
 use crate::spec::{SnapshotCreateParams, SnapshotType};
 use crate::step::Step;
 use crate::validate::validate_snapshot_create;
-use crate::vm::{CancelOnDrop, MicroVm, blocking};
+use crate::vm::{AGENT_PATIENCE, CancelOnDrop, MicroVm, blocking};
 
 /// How long Firecracker may take to write the memory.
 const WRITE_PATIENCE: Duration = Duration::from_secs(600);
-/// How long the agent of a running guest may take to say that it is there.
-const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
 fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the snapshot was cancelled")
@@ -135,8 +133,7 @@ impl Making {
             Some(_) => Duration::from_secs(30),
             None => AGENT_PATIENCE,
         };
-        let greeting = self.vm.agent().ok()?.greeting(patience).await.ok()?;
-        greeting.versions.into_iter().max()
+        self.vm.agent_version(patience).await
     }
 
     /// Refuses what can't be, then claims the place.

@@ -33,6 +33,7 @@ pub use start::{Event, StartOptions, Watch};
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
+pub(crate) use wake::AGENT_PATIENCE;
 
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
@@ -178,24 +179,36 @@ impl MicroVm {
         }
     }
 
-    /// Stops its guest's processors. Pausing a paused VM does nothing.
+    /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
+    /// is asked for its agent before, if nothing is known of it, for at most 2 seconds.
     pub async fn pause(&self) -> Result<()> {
         self.switch(Operation::Pause, Wire::Paused).await
     }
 
-    /// Lets its guest go on. Resuming a running VM does nothing.
+    /// Lets its guest go on, and sets its clock if it has an agent. Resuming a running VM
+    /// changes nothing else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if the agent that it had doesn't answer any more; the guest runs
+    /// all the same.
     pub async fn resume(&self) -> Result<()> {
         self.switch(Operation::Resume, Wire::Resumed).await
     }
 
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
-        let held = self.begin(operation).await?;
+        let mut held = self.begin(operation).await?;
         let request = VmBody { state: wire }.request()?;
-        self.client().send(&request).await?;
-        if operation == Operation::Resume && held.state.agent.is_some() {
-            self.wake_guest().await?;
+        if operation == Operation::Pause {
+            self.remember_agent(&mut held.state).await;
         }
-        held.done().await
+        self.client().send(&request).await?;
+        let woken = match (operation, held.state.agent) {
+            (Operation::Resume, Some(_)) => self.wake_guest().await,
+            _ => Ok(()),
+        };
+        // It runs, whatever its agent says.
+        held.done().await?;
+        woken
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its

@@ -8,12 +8,30 @@ use smartvm_agent::protocol::ENTROPY_SINCE;
 
 use super::MicroVm;
 use crate::error::{Error, ErrorKind, Result};
+use crate::rundir::{State, VmState};
 
 /// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
 /// takes its time in an emulated host.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the agent of a running guest may take to say that it is there.
+pub(crate) const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
 impl MicroVm {
+    /// The newest version of the protocol that the guest's agent speaks, if it answers.
+    pub(crate) async fn agent_version(&self, patience: Duration) -> Option<u32> {
+        let greeting = self.agent().ok()?.greeting(patience).await.ok()?;
+        greeting.versions.into_iter().max()
+    }
+
+    /// Asks a guest that is about to stand still for its agent, which is woken later. One
+    /// without an initramfs hardly has one, and would only be waited for in vain.
+    pub(super) async fn remember_agent(&self, state: &mut VmState) {
+        let may_have = state.spec.boot_source.initrd_path.is_some();
+        if state.state == State::Running && state.agent.is_none() && may_have {
+            state.agent = self.agent_version(AGENT_PATIENCE).await;
+        }
+    }
+
     /// Waits until its agent answers, sets its clock, and gives it randomness of its own.
     ///
     /// # Errors

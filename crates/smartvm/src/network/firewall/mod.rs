@@ -5,6 +5,7 @@
 //! in either direction, is judged by the policy, so that a new policy ends what it denies at
 //! once and leaves alone what it allows.
 
+mod closed;
 mod compile;
 mod counters;
 mod live;
@@ -19,6 +20,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use closed::is_closed;
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
 pub use live::Live;

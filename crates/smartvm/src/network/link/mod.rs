@@ -2,6 +2,7 @@
 
 mod route;
 mod tap;
+mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,6 +35,8 @@ pub(crate) struct Device {
     pub(crate) master: Option<u32>,
     /// `bridge`, `tun`, `veth`; none for a real one.
     pub(crate) kind: Option<String>,
+    /// In bytes.
+    pub(crate) mtu: Option<u32>,
 }
 
 /// The links of this thread's network namespace.
@@ -204,13 +207,18 @@ impl Links {
         let Some(device) = self.find(name.as_str())? else {
             return Ok(());
         };
-        if !device.is_ours(mark, mac) {
-            return Ok(());
+        match device.is_ours(mark, mac) {
+            true => self.delete(&device),
+            false => Ok(()),
         }
+    }
+
+    /// Removes a device; no matter if it is gone.
+    pub(crate) fn delete(&mut self, device: &Device) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = device.index;
         match self.0.request(RouteNetlinkMessage::DelLink(message), 0) {
-            Err(e) if !is_missing(&e) => Err(failed("removing", name.as_str(), e)),
+            Err(e) if !is_missing(&e) => Err(failed("removing", &device.name, e)),
             _ => Ok(()),
         }
     }
@@ -294,6 +302,7 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
         address: Vec::new(),
         master: None,
         kind: None,
+        mtu: None,
     };
     for attribute in message.attributes {
         match attribute {
@@ -301,6 +310,7 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
             LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
             LinkAttribute::Address(address) => device.address = address,
             LinkAttribute::Controller(master) => device.master = Some(master),
+            LinkAttribute::Mtu(mtu) => device.mtu = Some(mtu),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.into_iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),

@@ -56,6 +56,18 @@ pub struct Endpoint {
 pub struct Key([u8; 32]);
 
 impl Key {
+    pub(super) fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// As implementations keep a private key: with the bits set that Curve25519 wants.
+    pub(super) fn clamped(&self) -> Self {
+        let mut key = self.0;
+        key[0] &= 248;
+        key[31] = (key[31] & 127) | 64;
+        Self(key)
+    }
+
     /// Its bytes.
     pub fn reveal(&self) -> &[u8; 32] {
         &self.0
@@ -417,6 +429,24 @@ fn key(name: &str, text: &str) -> Parsed<[u8; 32]> {
         return Err(wrong("isn't base64 of 32 bytes"));
     }
     Ok(key)
+}
+
+/// A public key as `wg` prints it.
+pub(in crate::network) fn base64(key: &[u8; 32]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(44);
+    for three in key.chunks(3) {
+        let bits = (0..3).fold(0_u32, |bits, at| {
+            (bits << 8) | u32::from(three.get(at).copied().unwrap_or(0))
+        });
+        for digit in 0..4 {
+            match digit <= three.len() {
+                true => text.push(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63].into()),
+                false => text.push('='),
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]

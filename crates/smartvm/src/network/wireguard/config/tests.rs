@@ -81,3 +81,10 @@ fn what_is_wrong_is_told_by_name_and_line_and_never_by_value() {
     assert!(Config::parse("PrivateKey = x").is_err());
     assert!(Config::parse(&format!("[Interface]\nPrivateKey = {KEY}")).is_err());
 }
+
+#[test]
+fn a_key_is_printed_as_it_was_written() {
+    for text in [KEY, OTHER_KEY] {
+        assert_eq!(base64(&key("PublicKey", text).unwrap()), text);
+    }
+}

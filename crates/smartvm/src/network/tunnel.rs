@@ -1,0 +1,383 @@
+//! The network's tunnel: what is looked at before it is made, the steps that make it, what
+//! mends it, and how it is.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::link::{Device, Links};
+use super::route::{GuestTable, Routing, TunnelRoutes};
+use super::state::Instance;
+use super::wireguard::{self, Config, DeviceFacts, Maker, NewTunnel, Settings};
+use super::{Network, NetworkStep, firewall};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::IfName;
+
+/// The tunnel of a network that is up, as far as it is no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TunnelState {
+    /// Whose work it is; `None`: the interface is another's.
+    pub(super) maker: Option<Maker>,
+    pub(super) route_all: bool,
+    /// In bytes.
+    pub(super) mtu: u16,
+    pub(super) guests: GuestTable,
+    pub(super) routes: TunnelRoutes,
+}
+
+/// How the tunnel is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TunnelStatus {
+    /// Its interface.
+    pub interface: String,
+    /// Whether smartvm made it.
+    pub managed: bool,
+    /// Who makes it work: `kernel`, or the name of a program; none for another's interface.
+    pub implementation: Option<String>,
+    /// Whether all traffic of the guests is sent into it.
+    pub route_all_vm_traffic: bool,
+    /// Whether nothing of the guests may leave by another interface.
+    pub fail_closed: bool,
+    /// The routing table of the guests' traffic.
+    pub route_table: u32,
+    /// The other ends; empty where its interface is gone.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// How the way to a peer is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Its public key, as `wg` prints it.
+    pub public_key: String,
+    /// Where it was last heard of.
+    pub endpoint: Option<String>,
+    /// When both last agreed on keys, as RFC 3339 says it; `None`: never.
+    pub last_handshake: Option<String>,
+    /// Bytes that came from it.
+    pub received_bytes: u64,
+    /// Bytes that were sent to it.
+    pub sent_bytes: u64,
+    /// What is sent to it.
+    pub allowed_ips: Vec<String>,
+}
+
+impl TunnelState {
+    /// What the firewall has to do with it.
+    pub(super) fn in_firewall(&self) -> firewall::Tunnel {
+        firewall::Tunnel {
+            interface: self.routes.interface.clone(),
+            mtu: self.mtu,
+            fail_closed: self.guests.fail_closed,
+        }
+    }
+}
+
+/// What a network's options make of its tunnel. Refuses what is in the way.
+pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
+    let Some(tunnel) = &network.tunnel else {
+        return Ok(None);
+    };
+    let device = Links::open()?.find(tunnel.interface.as_str())?;
+    let (maker, mtu, networks) = match &tunnel.config {
+        Some(config) => {
+            if let Some(device) = device {
+                return Err(wireguard::taken(&tunnel.interface, device.alias.as_deref()));
+            }
+            suits(config, network)?;
+            let mtu = config.mtu.unwrap_or(wireguard::DEFAULT_MTU);
+            let networks = config
+                .peers
+                .iter()
+                .flat_map(|peer| peer.allowed_ips.clone());
+            (Some(Maker::choose()?), mtu, networks.collect())
+        }
+        None => {
+            let (device, facts) = existing(&tunnel.interface, device)?;
+            let mtu = device.mtu.and_then(|mtu| u16::try_from(mtu).ok());
+            let mtu = mtu.unwrap_or(wireguard::DEFAULT_MTU);
+            (None, mtu, facts.networks())
+        }
+    };
+    Routing::open()?.require_unused(tunnel.table)?;
+    let subnet = network.subnet.net();
+    let mut to = match tunnel.route_all {
+        true => vec![Ipv4Net::default()],
+        false => networks,
+    };
+    // Not even a peer's networks may cut guests off from their own.
+    to.retain(|net| !subnet.contains(net));
+    to.sort();
+    to.dedup();
+    Ok(Some(TunnelState {
+        maker,
+        route_all: tunnel.route_all,
+        mtu,
+        guests: GuestTable {
+            table: tunnel.table,
+            bridge: network.bridge.clone(),
+            subnet,
+            fail_closed: tunnel.fail_closed,
+        },
+        routes: TunnelRoutes {
+            table: tunnel.table,
+            interface: tunnel.interface.clone(),
+            to,
+        },
+    }))
+}
+
+/// The steps that make it. The guests' way out is closed by the first.
+pub(super) fn steps(
+    network: &Network,
+    instance: &Instance,
+    state: &TunnelState,
+) -> Result<Vec<NetworkStep>> {
+    let mut steps = vec![NetworkStep::CloseTable {
+        guests: state.guests.clone(),
+    }];
+    steps.extend(make_step(network, instance, state)?);
+    steps.push(NetworkStep::RouteTunnel {
+        routes: state.routes.clone(),
+    });
+    Ok(steps)
+}
+
+fn make_step(
+    network: &Network,
+    instance: &Instance,
+    state: &TunnelState,
+) -> Result<Option<NetworkStep>> {
+    let config = network.tunnel.as_ref().and_then(|it| it.config.as_ref());
+    let (Some(maker), Some(config)) = (&state.maker, config) else {
+        return Ok(None);
+    };
+    Ok(Some(NetworkStep::MakeTunnel {
+        dir: network.dir.clone(),
+        interface: state.routes.interface.clone(),
+        nameless: format!("sv{}-wg", instance.id).parse()?,
+        mark: instance.mark(),
+        mtu: state.mtu,
+        maker: maker.clone(),
+        endpoints: Settings::resolve(config)?.endpoints,
+    }))
+}
+
+/// Does a [`NetworkStep::MakeTunnel`], with the keys that only the options have.
+pub(super) fn make(network: &Network, step: &NetworkStep) -> Result<()> {
+    let NetworkStep::MakeTunnel { endpoints, .. } = step else {
+        return Ok(());
+    };
+    let config = network.tunnel.as_ref().and_then(|it| it.config.clone());
+    let settings = Settings {
+        config: config.ok_or_else(|| {
+            Error::new(ErrorKind::WrongState, "the options have no tunnel to make")
+        })?,
+        endpoints: endpoints.clone(),
+    };
+    new_tunnel(step).map_or(Ok(()), |new| wireguard::make(&new, &settings))
+}
+
+/// Undoes one.
+pub(super) fn remove(step: &NetworkStep) -> Result<()> {
+    new_tunnel(step).map_or(Ok(()), |new| wireguard::remove(&new))
+}
+
+fn new_tunnel(step: &NetworkStep) -> Option<NewTunnel<'_>> {
+    match step {
+        NetworkStep::MakeTunnel {
+            dir,
+            interface,
+            nameless,
+            mark,
+            mtu,
+            maker,
+            ..
+        } => Some(NewTunnel {
+            interface,
+            nameless,
+            mark,
+            mtu: *mtu,
+            maker,
+            dir,
+        }),
+        _ => None,
+    }
+}
+
+/// Closes again what others opened. The firewall is the caller's.
+pub(super) fn mend_closed(state: &TunnelState) -> Result<()> {
+    let mut routing = Routing::open()?;
+    routing.close(&state.guests)?;
+    routing.tidy(&state.guests, &state.routes)
+}
+
+/// Makes the tunnel again where it is gone or was changed, and leads guests' traffic into it.
+pub(super) fn mend(network: &Network, instance: &Instance, state: &TunnelState) -> Result<()> {
+    if !device_drift(network, instance, state)?.is_empty() {
+        let interface = &state.routes.interface;
+        match make_step(network, instance, state)? {
+            Some(step) => make(network, &step)?,
+            None => drop(existing(
+                interface,
+                Links::open()?.find(interface.as_str())?,
+            )?),
+        }
+    }
+    Routing::open()?.lead(&state.routes)
+}
+
+/// How it differs from what it should be.
+pub(super) fn drift(
+    network: &Network,
+    instance: &Instance,
+    state: &TunnelState,
+) -> Result<Vec<String>> {
+    let mut drift = device_drift(network, instance, state)?;
+    drift.extend(Routing::open()?.drift(&state.guests, &state.routes)?);
+    Ok(drift)
+}
+
+fn device_drift(
+    network: &Network,
+    instance: &Instance,
+    state: &TunnelState,
+) -> Result<Vec<String>> {
+    let interface = &state.routes.interface;
+    let config = network.tunnel.as_ref().and_then(|it| it.config.as_ref());
+    let mut links = Links::open()?;
+    let Some(device) = links.find(interface.as_str())? else {
+        return Ok(vec![format!("the tunnel {interface} is gone")]);
+    };
+    if state.maker.is_some() && !device.is_ours(&instance.mark(), None) {
+        return Ok(vec![format!("the tunnel {interface} is another's")]);
+    }
+    let mut drift = Vec::new();
+    if !device.up {
+        drift.push(format!("the tunnel {interface} is down"));
+    }
+    let Some(facts) = wireguard::read(interface)? else {
+        drift.push(format!("nobody works the tunnel {interface}"));
+        return Ok(drift);
+    };
+    if let Some(config) = config {
+        if !facts.is_as(config) {
+            drift.push(format!(
+                "keys or peers of the tunnel {interface} were changed"
+            ));
+        }
+        let addresses = links.addresses(device.index)?;
+        if !(config.addresses.iter()).all(|one| addresses.contains(&one.addr())) {
+            drift.push(format!("the tunnel {interface} has lost an address"));
+        }
+    }
+    Ok(drift)
+}
+
+/// How it is.
+pub(super) fn status(state: &TunnelState) -> Result<TunnelStatus> {
+    let interface = &state.routes.interface;
+    let facts = wireguard::read(interface)?.unwrap_or_default();
+    Ok(TunnelStatus {
+        interface: interface.to_string(),
+        managed: state.maker.is_some(),
+        implementation: state.maker.as_ref().map(Maker::name),
+        route_all_vm_traffic: state.route_all,
+        fail_closed: state.guests.fail_closed,
+        route_table: state.guests.table,
+        peers: facts.peers.iter().map(PeerStatus::of).collect(),
+    })
+}
+
+impl fmt::Display for TunnelStatus {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let made = match &self.implementation {
+            Some(implementation) => format!("made by smartvm, {implementation}"),
+            None => "another's".to_owned(),
+        };
+        let what = match self.route_all_vm_traffic {
+            true => "everything",
+            false => "its peers' networks",
+        };
+        let rest = match self.fail_closed {
+            true => "nothing leaves elsewhere",
+            false => "the rest leaves elsewhere",
+        };
+        write!(
+            out,
+            "{} ({made}); {what}, and {rest}; table {}",
+            self.interface, self.route_table
+        )?;
+        for peer in &self.peers {
+            write!(
+                out,
+                "\n  {} at {}, last handshake {}, {} bytes received, {} sent",
+                peer.public_key,
+                peer.endpoint.as_deref().unwrap_or("?"),
+                peer.last_handshake.as_deref().unwrap_or("never"),
+                peer.received_bytes,
+                peer.sent_bytes
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl PeerStatus {
+    fn of(peer: &wireguard::PeerFacts) -> Self {
+        let time = |at: SystemTime| humantime::format_rfc3339_seconds(at).to_string();
+        Self {
+            public_key: wireguard::base64(&peer.public_key),
+            endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+            last_handshake: peer.last_handshake.map(time),
+            received_bytes: peer.received,
+            sent_bytes: peer.sent,
+            allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// What can't work, whatever this host is like.
+fn suits(config: &Config, network: &Network) -> Result<()> {
+    let subnet = network.subnet.net();
+    let inside = config
+        .addresses
+        .iter()
+        .find(|one| subnet.contains(&one.addr()));
+    match inside {
+        Some(address) => Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "the tunnel's address {} is one of the guests' subnet {subnet}",
+                address.addr()
+            ),
+        )
+        .hint("choose another subnet: the option `subnet`")),
+        None => Ok(()),
+    }
+}
+
+/// Another's interface: it has to be there, and to be WireGuard's.
+fn existing(interface: &IfName, device: Option<Device>) -> Result<(Device, DeviceFacts)> {
+    let Some(device) = device else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no network interface {interface}, and it isn't smartvm's to make"),
+        )
+        .hint("bring it up, or give the tunnel's text: the option `wireguard.config`"));
+    };
+    let facts = wireguard::read(interface)?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::WrongState,
+            format!("the network interface {interface} is none of WireGuard's"),
+        )
+        .hint("name a WireGuard interface: the option `wireguard.existingInterface`")
+    })?;
+    Ok((device, facts))
+}
