@@ -3,6 +3,7 @@
 mod cli;
 mod detach_keys;
 mod guest_command;
+mod image_name;
 mod image_spec;
 mod output;
 mod progress;

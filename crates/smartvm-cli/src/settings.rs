@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use smartvm::spec::SmartVmOptions;
 use smartvm::storage::download::Settings;
+use smartvm::storage::oci::registry::Credentials;
 use smartvm::{Parts, Result, SmartVm};
 
 use crate::cli::Global;
@@ -49,6 +50,7 @@ pub(crate) fn open(global: &Global, assume_kvm: bool) -> Result<SmartVm> {
     parts.sources.releases.clone_from(&global.releases);
     parts.sources.bucket.clone_from(&global.bucket);
     parts.sources.downloads = downloads();
+    parts.sources.credentials = Credentials::from_files(credentials());
     SmartVm::open(options(global)?, parts)
 }
 
@@ -68,6 +70,29 @@ fn downloads() -> Settings {
         .into_iter()
         .collect();
     settings
+}
+
+/// The files in which docker, podman and their like keep who asks registries.
+fn credentials() -> Vec<PathBuf> {
+    let path = |name: &str| {
+        std::env::var_os(name)
+            .filter(|it| !it.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(file) = path("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let home = path("HOME");
+    let config = path("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    let docker = path("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
+    [
+        path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+        config.map(|dir| dir.join("containers/auth.json")),
+        docker.map(|dir| dir.join("config.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Data and runtime directory: the system's for root, the user's own otherwise.

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     WrongState,
     /// This host can't do it: no KVM, no space, a missing program, missing rights.
     Host,
+    /// A server wants to know who asks, or refuses it to who asks.
+    Denied,
     /// A deadline passed.
     Timeout,
     /// The caller cancelled the operation.

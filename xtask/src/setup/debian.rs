@@ -52,15 +52,29 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     })
 }
 
-/// Downloads what the metapackage stands for and unpacks it here, without installing it.
+/// Downloads the kernel that the metapackage stands for and unpacks it here, without
+/// installing it.
 ///
 /// # Errors
 /// If apt-get can't find or download it, or dpkg can't unpack it.
-pub(crate) fn unpack(metapackage: &str, into: &Path) -> Result<()> {
+pub(crate) fn unpack_kernel(metapackage: &str, into: &Path) -> Result<()> {
+    unpack_all(into, || kernel_packages(metapackage))
+}
+
+/// Downloads a package and unpacks it here, without installing it, its services or what it
+/// needs.
+///
+/// # Errors
+/// If apt-get can't find or download it, or dpkg can't unpack it.
+pub(crate) fn unpack(package: &str, into: &Path) -> Result<()> {
+    unpack_all(into, || Ok(vec![package.to_owned()]))
+}
+
+fn unpack_all(into: &Path, packages: impl Fn() -> Result<Vec<String>>) -> Result<()> {
     let downloads = into.join("download");
     std::fs::create_dir(&downloads).map_err(Failure::io("making", &downloads))?;
     with_current_lists(|| {
-        let packages = kernel_packages(metapackage)?;
+        let packages = packages()?;
         say(format_args!(
             "downloading {} (not installed)",
             packages.join(" ")

@@ -60,7 +60,7 @@ fn tree(cache: &Cache, name: &str, metapackage: &str) -> Result<PathBuf> {
                 ),
             );
         }
-        debian::unpack(metapackage, part)?;
+        debian::unpack_kernel(metapackage, part)?;
         // Later releases of Debian have everything below /usr.
         if !part.join("lib/modules").exists() && part.join("usr/lib/modules").is_dir() {
             let link = part.join("lib");

@@ -3,6 +3,7 @@
 mod debian;
 mod firecracker;
 mod kernel;
+mod registry;
 mod rootfs;
 mod tools;
 
@@ -26,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) guest_kernel: Result<Kernel>,
     /// A directory with the guests' root file system.
     pub(crate) rootfs: Result<PathBuf>,
+    /// A directory with a registry for images.
+    pub(crate) registry: Result<PathBuf>,
 }
 
 impl Setup {
@@ -48,6 +51,7 @@ impl Setup {
             emulated_host: kernel::emulated_host(&cache),
             guest_kernel: kernel::guest(&cache),
             rootfs: rootfs::make(&cache),
+            registry: registry::unpack(&cache),
             tools,
             cache,
         })
@@ -66,6 +70,7 @@ pub(crate) fn run() -> Result<()> {
         setup.emulated_host.err(),
         setup.guest_kernel.err(),
         setup.rootfs.err(),
+        setup.registry.err(),
     ]
     .into_iter()
     .flatten()

@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 8] = [
+const NEEDED: [Tool; 9] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -38,6 +38,10 @@ const NEEDED: [Tool; 8] = [
     Tool {
         program: "umoci",
         package: "umoci",
+    },
+    Tool {
+        program: "skopeo",
+        package: "skopeo",
     },
     Tool {
         program: "depmod",

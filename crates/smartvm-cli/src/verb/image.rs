@@ -1,11 +1,13 @@
 mod import;
+mod make;
+pub(crate) mod pull;
 mod store;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use smartvm::storage::rootfs::RootfsOptions;
-use smartvm::storage::store::{Origin, Record, Store};
+use smartvm::storage::store::{Claim, Origin, Record, Store};
 use smartvm::storage::{BuildOptions, Bundle, Progress, Watch, build};
 use smartvm::{Error, ErrorKind, Result, agent};
 
@@ -34,8 +36,9 @@ enum ImageVerb {
     Build(Box<BuildArgs>),
     /// Make an image from an OCI or Docker image on this machine
     Import(Box<import::ImportArgs>),
-    /// Fetch Firecracker's own image, or that of a hosted manifest; prints its name
-    Pull(store::PullArgs),
+    /// Fetch an image: from a registry, Firecracker's own, or that of a hosted manifest; prints
+    /// its name
+    Pull(Box<pull::PullArgs>),
     /// List the images in the store
     Ls,
     /// Remove images that no VM uses
@@ -137,12 +140,8 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
-    let mut tell = |progress: Progress| match progress {
-        Progress::Stage(stage) => output::note(stage),
-        Progress::Note(note) => output::note(format_args!("note: {note}")),
-        _ => {}
-    };
-    let watch = &mut Watch::new(&mut tell, &|| false);
+    let tell = &mut told;
+    let watch = &mut Watch::new(tell, &|| false);
     let vms = || settings::open(global, false);
     match args.verb {
         ImageVerb::Build(args) => {
@@ -151,7 +150,9 @@ pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
                 true => {
                     let name = args.output.to_string_lossy().into_owned();
                     let store = store::store(&vms()?)?;
-                    build_into(&store, &name, options(*args)?, Origin::Built, watch)?
+                    let claim = store.claim(&name, watch.cancelled())?;
+                    let record = Record::new(Origin::Built);
+                    build_into(&store, &claim, options(*args)?, &record, watch)?
                 }
                 false => build(&options(*args)?, watch)?,
             };
@@ -161,7 +162,7 @@ pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
             let bundle = import::import(&vms()?, *args, watch)?;
             output::line(bundle.dir().display())?;
         }
-        ImageVerb::Pull(args) => store::pull(&vms()?, args).await?,
+        ImageVerb::Pull(args) => pull::run(&vms()?, *args, watch).await?,
         ImageVerb::Ls => store::list(&store::store(&vms()?)?)?,
         ImageVerb::Rm(images) => store::remove(&store::store(&vms()?)?, &images)?,
         ImageVerb::Prune(args) => store::prune(&store::store(&vms()?)?, &args)?,
@@ -188,18 +189,28 @@ pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Makes an image in the store.
+/// Tells whoever watches what is going on.
+pub(crate) fn told(progress: Progress) {
+    match progress {
+        Progress::Stage(stage) => output::note(stage),
+        Progress::Note(note) => output::note(format_args!("note: {note}")),
+        _ => {}
+    }
+}
+
+/// Makes an image in the store, under the claimed name.
 fn build_into(
     store: &Store,
-    name: &str,
+    claim: &Claim,
     mut options: BuildOptions,
-    origin: Origin,
+    record: &Record,
     watch: &mut Watch<'_>,
 ) -> Result<Bundle> {
-    let claim = store.claim(name, watch.cancelled())?;
     let work = store.work()?;
     let made = work.path().join(".made");
-    options.bundle_id.get_or_insert_with(|| name.to_owned());
+    options
+        .bundle_id
+        .get_or_insert_with(|| claim.name().to_owned());
     options.output.clone_from(&made);
     build(&options, watch)?;
     let failed = |e| Error::io("moving the image into", work.path(), e);
@@ -208,7 +219,7 @@ fn build_into(
         std::fs::rename(entry.path(), work.path().join(entry.file_name())).map_err(failed)?;
     }
     std::fs::remove_dir(&made).map_err(failed)?;
-    let held = store.put(&claim, work, &Record::new(origin), options.replace)?;
+    let held = store.put(claim, work, record, options.replace)?;
     Ok(held.bundle().clone())
 }
 

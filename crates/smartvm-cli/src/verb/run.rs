@@ -4,16 +4,18 @@ use std::time::Duration;
 use clap::Args;
 use smartvm::rundir::State;
 use smartvm::spec::{Lifetime, MicroVmSpec};
+use smartvm::storage::Watch;
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::console::{self, DetachArgs};
+use super::image::pull::When;
 use crate::cli::{HostArgs, JailArgs};
 use crate::detach_keys::DetachKeys;
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
-use crate::{image_spec, output, progress};
+use crate::{image_name, image_spec, output, progress};
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
@@ -30,9 +32,18 @@ pub(crate) struct RunArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC", conflicts_with = "image")]
     file: Option<PathBuf>,
-    /// The image: a name, or a path if it contains `/`
+    /// The image: a name in the store, a path if it contains `/`, or a name in a registry
     #[arg(long, required_unless_present = "file")]
     image: Option<String>,
+    /// When an image that a registry has is fetched
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        conflicts_with = "file"
+    )]
+    pull: When,
     /// The VM's id [default: a random one]
     #[arg(long)]
     id: Option<String>,
@@ -72,7 +83,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
     smartvm.ensure_binary(&progress::downloads()).await?;
-    let (spec, image) = args.spec(smartvm)?;
+    let (spec, image) = args.spec(smartvm).await?;
     let (how, command) = args.process(image.as_ref());
     let spec = args.for_command(spec, &command);
     let mode = match keeps_drives(&spec, smartvm) {
@@ -131,10 +142,13 @@ async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> 
 }
 
 impl RunArgs {
-    fn spec(&self, smartvm: &SmartVm) -> Result<(MicroVmSpec, Option<Image>)> {
+    async fn spec(&self, smartvm: &SmartVm) -> Result<(MicroVmSpec, Option<Image>)> {
         let (mut spec, image) = match (&self.file, &self.image) {
             (Some(file), _) => (smartvm::spec::load_file::<MicroVmSpec>(file)?, None),
             (None, Some(image)) => {
+                let tell = &mut super::image::told;
+                let watch = &mut Watch::new(tell, &|| false);
+                let image = &image_name::resolve(smartvm, image, self.pull, watch).await?;
                 let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
                 if let Image::Stored(_) = image {
                     image_spec::store(smartvm.options())?.serve(smartvm.runtime().path())?;

@@ -10,7 +10,7 @@ fn json(corner: &Corner, args: &[&str]) -> Value {
 }
 
 /// A hosted manifest whose kernel is the tiny guest.
-fn offer(corner: &Corner, id: &str) -> String {
+pub(crate) fn offer(corner: &Corner, id: &str) -> String {
     let manifest = format!(
         r#"{{"schemaVersion":1,"bundleId":"{id}","arch":"x86_64","firecrackerVersion":"1.12.1",
         "rootfsType":"ext4","kernel":{{"path":"tiny"}},"rootfs":{{"path":"root.img"}}}}"#
@@ -29,7 +29,7 @@ fn an_image_is_pulled_seen_run_and_kept_while_a_vm_uses_it() {
         .success()
         .stdout("web\n");
     run(&["image", "pull", "hosted"]).code(2);
-    run(&["image", "pull", "newest"]).code(2);
+    run(&["image", "pull", "Newest"]).code(2);
     run(&["image", "clone", "web", "copy"])
         .success()
         .stdout("copy\n");

@@ -9,6 +9,7 @@ mod changes;
 mod chaos;
 mod command_line;
 mod console;
+mod docker_registry;
 mod emulate;
 mod faults;
 mod firewall;
@@ -20,6 +21,7 @@ mod network;
 #[path = "../shared/pty.rs"]
 mod pty;
 mod recovery;
+mod registry;
 mod run;
 mod snapshots;
 mod states;

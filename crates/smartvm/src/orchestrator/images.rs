@@ -9,6 +9,7 @@ use crate::firecracker::release::{Installed, Releases};
 use crate::spec::{BaseImageManagerOptions, EnsureBaseImageOptions, SmartVmOptions};
 use crate::storage::download::{Downloader, Settings, Tell};
 use crate::storage::image::{self, BaseImages};
+use crate::storage::oci::registry::{Credentials, Registry};
 use crate::storage::store::Held;
 
 /// How binaries and images come from the network.
@@ -21,6 +22,8 @@ pub struct Sources {
     pub releases: Option<String>,
     /// A mirror of the bucket of Firecracker's CI.
     pub bucket: Option<String>,
+    /// Who asks registries for images.
+    pub credentials: Credentials,
 }
 
 /// The options of base images that are part of the orchestrator's.
@@ -58,6 +61,12 @@ impl SmartVm {
         )?;
         images.store().serve(self.runtime.path())?;
         Ok(images)
+    }
+
+    /// What fetches images from registries.
+    pub fn registry(&self) -> Result<Registry> {
+        let credentials = self.parts.sources.credentials.clone();
+        Ok(Registry::new(self.downloader()?, credentials))
     }
 
     /// Makes Firecracker available: the executable that the options name, else the version

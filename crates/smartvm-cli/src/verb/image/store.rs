@@ -3,37 +3,12 @@
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::json;
-use smartvm::spec::{BaseImagePreset, EnsureBaseImageOptions};
 use smartvm::storage::space::Size;
 use smartvm::storage::store::{Entry, Store};
 use smartvm::{Result, SmartVm};
 
 use super::size;
-use crate::{image_spec, output, progress};
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  smartvm image pull\n  smartvm image pull lts\n  \
-                        smartvm image pull --manifest-url https://example.org/m.json"
-)]
-pub(crate) struct PullArgs {
-    /// Which: latest and lts are Firecracker's own images, hosted is what the options name
-    #[arg(value_name = "latest|lts|hosted", value_parser = preset)]
-    preset: Option<BaseImagePreset>,
-    /// A manifest's URL
-    #[arg(long, value_name = "URL", conflicts_with_all = ["preset", "manifest_path"])]
-    manifest_url: Option<String>,
-    /// A manifest's path
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    manifest_path: Option<std::path::PathBuf>,
-    /// Fetch it although it is there
-    #[arg(long)]
-    force: bool,
-}
-
-fn preset(text: &str) -> Result<BaseImagePreset, String> {
-    serde_json::from_value(json!(text)).map_err(|_| "it is none of: latest, lts, hosted".to_owned())
-}
+use crate::{image_spec, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Images {
@@ -48,21 +23,6 @@ pub(crate) struct PruneArgs {
     /// Images may take so much, such as 4GiB: those used longest ago go [default: nothing]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-}
-
-pub(crate) async fn pull(smartvm: &SmartVm, args: PullArgs) -> Result<()> {
-    let mut options = EnsureBaseImageOptions::default();
-    options.preset = args.preset;
-    options.manifest_url = args.manifest_url;
-    options.manifest_path = args.manifest_path;
-    options.force_download = Some(args.force);
-    let held = smartvm
-        .ensure_base_image(&options, &progress::images())
-        .await?;
-    if output::json() {
-        return output::value(&held.record().base_image);
-    }
-    output::line(held.bundle().bundle_id())
 }
 
 pub(crate) fn list(store: &Store) -> Result<()> {
@@ -91,6 +51,7 @@ pub(crate) fn list(store: &Store) -> Result<()> {
                     entry.record.created_at.clone(),
                     time(&entry),
                     user.map(|user| format!("used by {user}"))
+                        .or_else(|| reference(&entry).map(str::to_owned))
                         .unwrap_or_default(),
                 ]);
             }
@@ -134,6 +95,11 @@ fn as_json(store: &Store, entry: &Entry) -> serde_json::Value {
 fn origin(entry: &Entry) -> String {
     let name = json!(entry.record.origin);
     name.as_str().unwrap_or_default().to_owned()
+}
+
+/// By which name it was pulled.
+pub(super) fn reference(entry: &Entry) -> Option<&str> {
+    entry.record.details.as_ref()?.get("reference")?.as_str()
 }
 
 fn time(entry: &Entry) -> String {

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use reqwest::header::{
-    CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+    AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{shown, too_large};
+use super::client::{secret_header, shown, too_large};
 use super::part::{Origin, Part, Writer};
 use super::retry::Fault;
 use super::{Download, Downloaded, Downloader, Event, Tell};
@@ -35,7 +35,10 @@ impl Downloader {
         let url = &shown(&download.url);
         let has_sum = download.sha256.is_some();
         let found = part.resumable(&download.url, has_sum);
-        let headers = found.as_ref().map(range_headers).unwrap_or_default();
+        let mut headers = found.as_ref().map(range_headers).unwrap_or_default();
+        if let Some(who) = &download.authorization {
+            headers.insert(AUTHORIZATION, secret_header(who)?);
+        }
         let mut response = self.get(&download.url, &headers).await?;
         let status = response.status();
         let keep = match (status, &found) {

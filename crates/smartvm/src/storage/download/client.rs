@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{NoProxy, Proxy, Response, Url, redirect};
@@ -12,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::retry::Fault;
 use super::settings::{Patience, Settings};
+use crate::spec::Secret;
 use crate::{Error, ErrorKind, Result, durable};
 
 /// Where systems keep the certificates that they trust: Debian and Arch, Fedora, SUSE, Alpine.
@@ -23,24 +23,12 @@ const TRUSTED: [&str; 4] = [
 ];
 const MOST_CERTIFICATE_BYTES: u64 = 16 << 20;
 const MOST_REDIRECTS: usize = 10;
-/// How long a document may take as a whole.
-const DOCUMENT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fetches files and documents. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     client: reqwest::Client,
     patience: Patience,
-}
-
-/// A document that was fetched.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Text {
-    /// Where it was in the end, after redirects.
-    pub url: String,
-    /// What it says.
-    pub text: String,
 }
 
 impl Downloader {
@@ -97,74 +85,9 @@ impl Downloader {
         &self.patience
     }
 
-    /// Fetches a document of at most `most_bytes`, trying again where that may help.
-    ///
-    /// # Errors
-    /// As for [`Downloader::file`].
-    pub async fn text(&self, url: &str, most_bytes: u64) -> Result<Text> {
-        let mut failures = 0;
-        loop {
-            let fault = match tokio::time::timeout(
-                DOCUMENT_PATIENCE,
-                self.text_once(url, most_bytes),
-            )
-            .await
-            {
-                Ok(Ok(text)) => return Ok(text),
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::passing(Error::new(
-                    ErrorKind::Timeout,
-                    format!("downloading {}: it takes too long", shown(url)),
-                )),
-            };
-            failures += 1;
-            match self.patience.pause(failures, &fault) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(fault.give_up(failures)),
-            }
-        }
-    }
-
-    async fn text_once(&self, url: &str, most_bytes: u64) -> Result<Text, Fault> {
-        let mut response = self.get(url, &HeaderMap::new()).await?;
-        if !response.status().is_success() {
-            return Err(Fault::of_status(
-                &shown(url),
-                response.status(),
-                response.headers(),
-            ));
-        }
-        let mut bytes = Vec::new();
-        loop {
-            let chunk = response.chunk().await;
-            let Some(chunk) = chunk.map_err(|e| Fault::of_client(&shown(url), e))? else {
-                break;
-            };
-            if (bytes.len() + chunk.len()) as u64 > most_bytes {
-                return Err(Fault::lasting(too_large(url, None, most_bytes)));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let what = format!("{} is no text", shown(url));
-            Fault::lasting(Error::new(ErrorKind::Corrupt, what).because(e.utf8_error()))
-        })?;
-        Ok(Text {
-            url: response.url().to_string(),
-            text,
-        })
-    }
-
     pub(super) async fn get(&self, url: &str, headers: &HeaderMap) -> Result<Response, Fault> {
-        let parsed = Url::parse(url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| {
-                let what = format!("{:?} isn't an http or https URL", shown(url));
-                Fault::lasting(Error::new(ErrorKind::Invalid, what))
-            })?;
         self.client
-            .get(parsed)
+            .get(parsed(url)?)
             .headers(headers.clone())
             .send()
             .await
@@ -225,6 +148,25 @@ fn tls(named: &[std::path::PathBuf]) -> Result<rustls::ClientConfig> {
         .map_err(|e| Error::new(ErrorKind::Host, "setting up TLS").because(e))?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// A URL that can be asked.
+pub(super) fn parsed(url: &str) -> Result<Url> {
+    Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| {
+            let what = format!("{:?} isn't an http or https URL", shown(url));
+            Error::new(ErrorKind::Invalid, what)
+        })
+}
+
+/// The value of a header that is in no log.
+pub(crate) fn secret_header(value: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(value.reveal())
+        .map_err(|_| Error::new(ErrorKind::Invalid, "credentials hold what no header can"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A URL as it may be seen: without a password, and without the query, which may be a

@@ -9,6 +9,7 @@
 
 mod attempt;
 mod client;
+mod document;
 mod part;
 mod retry;
 mod settings;
@@ -19,12 +20,16 @@ use std::time::Duration;
 
 use typed_builder::TypedBuilder;
 
-pub use client::{Downloader, Text};
+pub use client::Downloader;
+pub(crate) use client::secret_header;
+pub(crate) use document::Document;
+pub use document::Text;
 pub use settings::{Patience, Proxies, Settings};
 
 use super::checksum::{is_sha256, sha256_of_file};
 use super::lock::{FileLock, Sharing};
 use super::progress::Watch;
+use crate::spec::Secret;
 use crate::vm::blocking;
 use crate::{Error, ErrorKind, Result, durable};
 use part::Part;
@@ -47,6 +52,10 @@ pub struct Download {
     pub size_bytes: Option<u64>,
     /// Largest size in bytes that is taken.
     pub most_bytes: u64,
+    /// What the server is told of who asks: the value of `Authorization`. Not sent on to
+    /// another host by a redirect.
+    #[builder(default, setter(strip_option(fallback = authorization_opt), into))]
+    pub authorization: Option<Secret>,
 }
 
 /// A file that was fetched, or was there already.

@@ -65,6 +65,7 @@ impl Fault {
     pub(super) fn of_status(url: &str, status: StatusCode, headers: &HeaderMap) -> Self {
         let kind = match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => ErrorKind::NotFound,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
             _ => ErrorKind::Io,
         };
         let error = Error::new(kind, format!("downloading {url}: the server says {status}"));

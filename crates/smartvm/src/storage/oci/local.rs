@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::model::{Descriptor, DockerImage, ImageConfig, Manifest, is_tar_layer, oci_name};
+use super::model::{
+    Descriptor, DockerImage, ImageConfig, MAX_DEPTH, Manifest, is_config, is_tar_layer, oci_name,
+};
 use super::source::{Source, sha256_digest};
 use super::{OciImage, Wanted};
 use crate::storage::process::ImageProcess;
@@ -18,8 +20,6 @@ const NAMES: [&str; 2] = [
     "io.containerd.image.name",
     "org.opencontainers.image.ref.name",
 ];
-/// Indexes within indexes are followed so deep.
-const MAX_DEPTH: usize = 4;
 /// Most layers of an image: what overlay file systems take, with room.
 const MAX_LAYERS: usize = 512;
 
@@ -165,6 +165,13 @@ pub(super) fn image_of(
             format!("{digest} is an index, not an image"),
         ));
     };
+    if !is_config(&descriptor.media_type) {
+        let what = format!(
+            "{digest} is no image to run, but of the type {:?}",
+            descriptor.media_type
+        );
+        return Err(Error::new(ErrorKind::Invalid, what));
+    }
     if let Some(odd) = manifest
         .layers
         .iter()
@@ -290,6 +297,7 @@ fn assembled(
         layers: layers.collect::<Result<_>>()?,
         process,
         source: None,
+        layers_of: None,
     })
 }
 

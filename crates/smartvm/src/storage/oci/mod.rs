@@ -10,13 +10,18 @@
 
 mod local;
 mod model;
+mod reference;
+#[cfg(feature = "download")]
+pub mod registry;
 mod source;
 
 pub use local::open;
+pub use reference::Reference;
 
 use crate::spec::Arch;
 use crate::storage::process::ImageProcess;
 use crate::storage::rootfs::{LayerFile, RootSource};
+use crate::storage::store::Layers;
 
 /// Which image is wanted of those that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub struct OciImage {
     process: ImageProcess,
     /// Keeps what was uncompressed until the layers are used.
     source: Option<source::Source>,
+    /// Keeps the layers of a registry's image where they are.
+    layers_of: Option<Layers>,
 }
 
 impl OciImage {
@@ -80,6 +87,12 @@ impl OciImage {
     /// What it says is run in it.
     pub fn process(&self) -> &ImageProcess {
         &self.process
+    }
+
+    #[cfg(feature = "download")]
+    fn kept_by(mut self, layers: Layers) -> Self {
+        self.layers_of = Some(layers);
+        self
     }
 
     /// What its root file system is made from.

@@ -7,6 +7,11 @@ use serde::Deserialize;
 
 use crate::spec::Arch;
 
+/// Indexes within indexes are followed so deep.
+pub(super) const MAX_DEPTH: usize = 4;
+/// Largest manifest, index or configuration, in bytes.
+pub(super) const MOST_JSON: u64 = 8 << 20;
+
 /// A piece of an image, named by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -106,4 +111,14 @@ pub(super) fn is_tar_layer(media_type: &str) -> bool {
     });
     // An archive need not say what is in it.
     known || media_type.is_empty()
+}
+
+/// Whether a media type names the configuration of an image: other things are kept in
+/// registries too.
+pub(super) fn is_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "" | "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+    )
 }

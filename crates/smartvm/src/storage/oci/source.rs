@@ -7,14 +7,13 @@ use std::path::{Component, Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::model::MOST_JSON;
 use crate::storage::checksum::{is_sha256, sha256_of};
 use crate::storage::copy::open_source;
 use crate::storage::decompress::Compression;
 use crate::storage::progress::Watch;
 use crate::{Error, ErrorKind, Result};
 
-/// Largest manifest, index or configuration, in bytes.
-const MOST_JSON: u64 = 8 << 20;
 /// Most files in an archive of an image.
 const MOST_FILES: usize = 100_000;
 /// Largest archive, uncompressed, in bytes.

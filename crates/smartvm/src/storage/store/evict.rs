@@ -10,7 +10,7 @@ use crate::storage::space::Size;
 use crate::{Error, ErrorKind, Result};
 
 /// What was downloaded for an image that never came to be goes after this long.
-const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An image that went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +117,13 @@ impl Store {
         self.drop_downloads(Duration::ZERO)?;
         let entries = self.by_last_use()?;
         let mut total: u64 = entries.iter().map(|entry| entry.disk_bytes).sum();
+        // Layers go first: they are only there to be fetched less often.
+        total += self.layer_bytes()?;
+        self.drop_layers(|layer| {
+            let enough = max_bytes.is_some_and(|most| total <= most);
+            total -= if enough { 0 } else { layer.bytes };
+            enough
+        })?;
         let mut gone = Vec::new();
         for entry in entries {
             if total <= max_bytes.unwrap_or(0) {

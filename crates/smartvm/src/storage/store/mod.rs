@@ -7,11 +7,13 @@
 //!   .locks/NAME      held while NAME is fetched
 //!   .new-…           an image in the making; its maker holds `.lease` in it
 //!   .downloads/      what was fetched, whole or in part, for images in the making
+//!   .layers/         layers of images from registries, by digest
 //!   .runtimes/       the runtime directories whose VMs may use images
 //! ```
 //! Who uses an image shares the lock on its `.lease`, or is a VM whose spec names a file in it.
 
 mod evict;
+mod layers;
 mod place;
 mod record;
 mod users;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use evict::{Event, Evicted};
+pub use layers::Layers;
 pub use place::Work;
 pub use record::{Origin, Record};
 pub use users::Users;
@@ -138,6 +141,20 @@ impl Store {
             last_used,
             dir,
         })
+    }
+
+    /// The newest image that was pulled by this name, in full.
+    pub fn pulled(&self, reference: &str) -> Result<Option<Entry>> {
+        let entries = self.list()?.into_iter().filter_map(|(_, entry)| entry.ok());
+        let from = entries.filter(|entry| {
+            let known = entry
+                .record
+                .details
+                .as_ref()
+                .and_then(|it| it.get("reference"));
+            entry.record.origin == Origin::Pulled && known.is_some_and(|it| it == reference)
+        });
+        Ok(from.max_by(|a, b| a.record.created_at.cmp(&b.record.created_at)))
     }
 
     /// Takes an image into use: it is not removed while what is returned lives, nor while a VM

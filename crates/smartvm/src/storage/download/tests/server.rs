@@ -9,7 +9,8 @@ use std::time::Duration;
 use http_body_util::channel::Channel;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LOCATION, RANGE,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -40,6 +41,10 @@ pub(crate) struct File {
     pub(crate) ignores_if_range: bool,
     /// In this order; each request takes one.
     pub(crate) faults: VecDeque<Fault>,
+    /// Further headers of the answer.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// What `Authorization` has to be, and the challenge where it isn't.
+    pub(crate) guard: Option<(String, String)>,
 }
 
 #[derive(Default)]
@@ -141,6 +146,11 @@ impl Server {
         of_path.map(|(_, range)| range.clone()).collect()
     }
 
+    /// Host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     pub(crate) fn requests(&self) -> usize {
         self.state.lock().unwrap().seen.len()
     }
@@ -165,7 +175,18 @@ impl Server {
             let fault = file.faults.pop_front();
             (file.clone(), fault)
         };
+        if let Some((wanted, challenge)) = &file.guard
+            && text(AUTHORIZATION).as_ref() != Some(wanted)
+        {
+            let mut response = status(401);
+            let challenge = challenge.parse().unwrap();
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            return response;
+        }
         let mut response = Response::builder();
+        for (name, value) in &file.headers {
+            response = response.header(*name, value);
+        }
         match &fault {
             Some(Fault::Status(code, after)) => {
                 let mut response = status(*code);
