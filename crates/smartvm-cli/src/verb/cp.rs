@@ -6,6 +6,7 @@ use clap::Args;
 use smartvm::agent::Agent;
 use smartvm::rundir::State;
 use smartvm::{Error, ErrorKind, Result, SmartVm};
+use tokio::io::AsyncSeekExt;
 
 use crate::output;
 
@@ -138,7 +139,7 @@ impl Target {
 /// What goes into a guest.
 enum Source {
     Input,
-    File(PathBuf, tokio::fs::File, std::fs::Metadata),
+    File(PathBuf, tokio::fs::File, std::fs::Permissions),
 }
 
 impl Source {
@@ -155,11 +156,11 @@ impl Source {
                     .hint("tar c DIR | smartvm exec -i ID -- tar x -C /srv"),
             );
         }
-        Ok(Self::File(from.into(), file, found))
+        Ok(Self::File(from.into(), file, found.permissions()))
     }
 
     async fn send(self, agent: &Agent, to: &Path) -> Result<Option<u64>> {
-        let (from, file, found) = match self {
+        let (from, mut file, permissions) = match self {
             Self::Input => {
                 agent.write_file(to, None, tokio::io::stdin()).await?;
                 return Ok(None);
@@ -170,8 +171,9 @@ impl Source {
         if to.as_os_str().as_encoded_bytes().ends_with(b"/") {
             to.push(from.file_name().unwrap_or_default());
         }
-        let mode = found.permissions().mode() & 0o777;
-        agent.write_file(to, Some(mode), file).await?;
-        Ok(Some(found.len()))
+        let mode = permissions.mode() & 0o777;
+        agent.write_file(to, Some(mode), &mut file).await?;
+        let sent = file.stream_position().await;
+        sent.map(Some).map_err(|e| Error::io("reading", from, e))
     }
 }
