@@ -358,13 +358,13 @@ fn without_tap(spec: &MicroVmSpec) -> Vec<String> {
 
 /// Leases what the VM's interfaces need, through its ledger.
 fn lease(run_dir: &RunDir, network: &Network, spec: &MicroVmSpec) -> Result<Vec<Lease>> {
-    let interfaces = without_tap(spec);
-    if interfaces.is_empty() {
+    if without_tap(spec).is_empty() {
         return Ok(Vec::new());
     }
     let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
-    for iface_id in &interfaces {
-        let step = network.lease_step(run_dir.id(), iface_id);
+    let interfaces = spec.network_interfaces.iter();
+    for interface in interfaces.filter(|one| one.host_dev_name.is_none()) {
+        let step = network.lease_step(run_dir.id(), interface, spec.firewall.as_ref())?;
         ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
     }
     let outcomes = ledger

@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 9] = [
+const NEEDED: [Tool; 12] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -34,6 +34,18 @@ const NEEDED: [Tool; 9] = [
     Tool {
         program: "sysctl",
         package: "procps",
+    },
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+    },
+    Tool {
+        program: "wg",
+        package: "wireguard-tools",
+    },
+    Tool {
+        program: "wireguard-go",
+        package: "wireguard-go",
     },
     Tool {
         program: "umoci",

@@ -8,6 +8,9 @@ mod commands;
 mod devices;
 mod ends;
 mod jail;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 #[path = "../shared/pty.rs"]
 mod pty;
@@ -15,3 +18,5 @@ mod snapshots;
 mod support;
 mod systemd;
 mod terminal;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;

@@ -16,6 +16,8 @@ mod firewall;
 mod images;
 mod jail;
 mod keeper;
+#[path = "../lab/mod.rs"]
+mod lab;
 mod lifecycle;
 mod network;
 #[path = "../shared/pty.rs"]
@@ -26,4 +28,6 @@ mod run;
 mod snapshots;
 mod states;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
 mod update;

@@ -8,6 +8,7 @@ use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Parts, SmartVm};
 
+use crate::lab::move_in;
 use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
@@ -16,7 +17,7 @@ struct Namespace;
 
 impl Namespace {
     fn enter() -> Self {
-        leave_the_hosts_namespace();
+        move_in(rustix::thread::UnshareFlags::NEWNET);
         run("ip", &["link", "set", "lo", "up"]);
         run(
             "ip",
@@ -55,12 +56,6 @@ impl Namespace {
         picture.extend(settings.lines().filter(stays).map(Into::into));
         picture
     }
-}
-
-#[allow(unsafe_code)]
-fn leave_the_hosts_namespace() {
-    // SAFETY: only this thread's network namespace changes; no descriptor is affected.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
 }
 
 fn run(program: &str, args: &[&str]) -> String {

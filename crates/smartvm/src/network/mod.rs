@@ -6,6 +6,7 @@
 //! so that whoever gets the lock next undoes what a crash left half done. Everything is about
 //! the network namespace of the calling thread.
 
+mod conntrack;
 mod dns;
 mod doctor;
 pub mod firewall;
@@ -13,9 +14,11 @@ mod foreign;
 mod forwarding;
 mod lease;
 mod link;
+mod netfilter;
 mod netlink;
 mod preflight;
 mod route;
+mod rules;
 mod state;
 mod status;
 mod step;
@@ -40,11 +43,12 @@ pub use wiring::{Wired, Wiring};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
-use crate::name::{IfName, VmId};
+use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::rundir::Lock;
-use crate::spec::{NetworkManagerOptions, SmartVmOptions};
+use crate::spec::{FirewallConfig, NetworkInterface, NetworkManagerOptions, SmartVmOptions};
 use crate::step::Step;
+use lease::Wanted;
 use link::Links;
 use state::{Instance, Phase, State, User, Users, digest};
 use tunnel::TunnelState;
@@ -163,6 +167,7 @@ impl Network {
                 tap: lease::tap_name("000000", number)?,
                 ip,
                 mac: mac_of(ip),
+                firewall: None,
             })
         };
         Ok(Wiring {
@@ -176,12 +181,20 @@ impl Network {
     }
 
     /// The step that leases an address.
-    pub(crate) fn lease_step(&self, vm: &VmId, iface_id: &str) -> NetworkStep {
-        NetworkStep::LeaseAddress {
+    pub(crate) fn lease_step(
+        &self,
+        vm: &VmId,
+        interface: &NetworkInterface,
+        firewall: Option<&FirewallConfig>,
+    ) -> Result<NetworkStep> {
+        let mac = interface.guest_mac.as_ref();
+        Ok(NetworkStep::LeaseAddress {
             dir: self.dir.clone(),
             vm: vm.clone(),
-            iface_id: iface_id.to_owned(),
-        }
+            iface_id: interface.iface_id.clone(),
+            mac: mac.map(|mac| mac.parse()).transpose()?,
+            firewall: firewall.and_then(|it| it.egress.clone()),
+        })
     }
 
     /// Gives back what dead users left: users and leases of VMs that have no run dir, and a
@@ -244,13 +257,23 @@ impl Network {
         rules
     }
 
-    fn take_lease(&self, vm: &VmId, iface_id: &str) -> Result<Lease> {
+    fn take_lease(&self, wanted: Wanted<'_>) -> Result<Lease> {
         let _lock = self.lock()?;
         if let Some(state) = settled(&self.dir, true)? {
             state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
         }
         let instance = Instance::of(&self.dir)?;
-        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, vm, iface_id)
+        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, wanted)
+    }
+
+    /// What the firewall admits at a TAP device, with the policy that its lease says.
+    fn port(&self, tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> Result<firewall::VmPort> {
+        let lease = lease::Leases::in_dir(&self.dir).of(ip)?;
+        let lease = lease.filter(|lease| lease.tap == *tap).ok_or_else(|| {
+            let message = format!("the address {ip} of {tap} isn't leased any more");
+            Error::new(ErrorKind::Corrupt, message)
+        })?;
+        Ok(firewall::VmPort { mac, ..port(lease) })
     }
 
     fn join(&self, vm: &VmId) -> Result<()> {
@@ -282,6 +305,7 @@ impl Network {
             namespace: state::namespace()?,
             nat_interface: Some(plan.nat_interface),
             tunnel: plan.tunnel,
+            firewall: None,
         };
         state.write(&self.dir)?;
         let made = (|| {
@@ -302,7 +326,7 @@ impl Network {
     /// another interface than before.
     fn mend(&self, mut state: State) -> Result<()> {
         // What closes the guests' way out comes before all that opens it.
-        self.mend_firewall(state.tunnel.as_ref())?;
+        self.mend_firewall(&state)?;
         state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let mut links = Links::open()?;
         let instance = Instance::of(&self.dir)?;
@@ -345,25 +369,27 @@ impl Network {
     }
 
     /// Makes our tables again where they are gone, or no longer closed.
-    fn mend_firewall(&self, tunnel: Option<&TunnelState>) -> Result<()> {
+    fn mend_firewall(&self, state: &State) -> Result<()> {
+        let tunnel = state.tunnel.as_ref();
         let closed = tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed);
         if firewall::is_there(&self.bridge)? && (!closed || firewall::is_closed(&self.bridge)?) {
             return Ok(());
         }
         let mut rules = self.rules(tunnel);
+        rules.egress = self.egress(state);
         let leases = lease::Leases::in_dir(&self.dir).all()?;
-        rules.vms = leases.into_iter().flatten().map(|one| port(&one)).collect();
+        rules.vms = leases.into_iter().flatten().map(port).collect();
         firewall::apply(&rules)
     }
 }
 
 /// What the firewall admits for a lease.
-fn port(lease: &Lease) -> firewall::VmPort {
+fn port(lease: Lease) -> firewall::VmPort {
     firewall::VmPort {
-        tap: lease.tap.clone(),
+        tap: lease.tap,
         mac: lease.mac,
         ip: lease.ip,
-        policy: None,
+        policy: lease.firewall,
     }
 }
 

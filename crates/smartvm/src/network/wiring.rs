@@ -54,10 +54,11 @@ impl Wiring {
     /// Connects the interfaces that name no TAP device.
     ///
     /// # Errors
-    /// An interface for which nothing is leased; what isn't carried out yet.
+    /// An interface for which nothing is leased.
     pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec) -> Result<Wired> {
         let mut spec = spec.clone();
         let (mut leases, mut taps, mut first) = (Vec::new(), Vec::new(), None);
+        let firewall = spec.firewall.clone().and_then(|it| it.egress);
         let several = spec.network_interfaces.len() > 1;
         for (index, interface) in spec.network_interfaces.iter_mut().enumerate() {
             if interface.host_dev_name.is_some() {
@@ -76,10 +77,11 @@ impl Wiring {
                     ),
                 )
             })?;
-            let mac = match &interface.guest_mac {
-                Some(mac) => mac.parse()?,
-                None => lease.mac,
+            let own_mac = match &interface.guest_mac {
+                Some(mac) => Some(mac.parse()?),
+                None => None,
             };
+            let mac = own_mac.unwrap_or(lease.mac);
             interface.host_dev_name = Some(lease.tap.to_string());
             interface.guest_mac = Some(mac.to_string());
             let device = if several {
@@ -92,6 +94,8 @@ impl Wiring {
                 dir: self.dir.clone(),
                 vm: vm.clone(),
                 iface_id: interface.iface_id.clone(),
+                mac: own_mac,
+                firewall: firewall.clone(),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),
@@ -104,13 +108,6 @@ impl Wiring {
         }
         let mut steps = leases;
         if let Some((ip, device)) = first {
-            if spec.firewall.is_some() {
-                return Err(Error::new(
-                    ErrorKind::Host,
-                    "the firewall of a single VM is not carried out yet",
-                )
-                .hint("leave `firewall` out"));
-            }
             self.tell_guest(&mut spec, ip, &device);
             steps.push(NetworkStep::Join {
                 dir: self.dir.clone(),

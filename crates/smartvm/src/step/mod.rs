@@ -134,7 +134,7 @@ pub enum Step {
 }
 
 /// What a step came to, where its undo needs to know.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The process that was started.

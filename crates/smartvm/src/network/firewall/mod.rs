@@ -8,7 +8,6 @@
 mod closed;
 mod compile;
 mod counters;
-mod live;
 mod nft;
 mod policy;
 mod render;
@@ -23,8 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use closed::is_closed;
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
-pub use live::Live;
-pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy};
+pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy, replace_vm_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;
 
