@@ -36,7 +36,7 @@ pub fn status_for_shell(error: &Error) -> Option<u8> {
 /// The agent refused, or could not go on.
 pub(crate) fn refused(doing: &str, refusal: Refusal) -> Error {
     let kind = match refusal.code {
-        ErrorCode::FileNotFound | ErrorCode::NoSuchDirectory => ErrorKind::NotFound,
+        ErrorCode::FileNotFound => ErrorKind::NotFound,
         ErrorCode::UnsupportedVersion => ErrorKind::Corrupt,
         _ => ErrorKind::Guest,
     };

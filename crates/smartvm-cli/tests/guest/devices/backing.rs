@@ -18,6 +18,11 @@ const SIGNATURE: u32 = 0x5eed_cafe;
 /// Where the partition begins, in sectors of 512 bytes.
 const FIRST: u32 = 2048;
 
+const METADATA: metadata::Service = metadata::Service {
+    version: metadata::Version::V1,
+    address: "169.254.170.2",
+};
+
 /// The image's root as the first partition of a disk.
 fn partitioned(path: PathBuf) -> PathBuf {
     let root = std::fs::read(image_file("rootfs")).unwrap();
@@ -130,7 +135,9 @@ fn spec(tap: &Tap, disk: &Path, socket: &Path, [log, metrics, console]: [&Path; 
         "networkInterfaces": [
             { "ifaceId": "eth0", "hostDevName": tap.name, "guestMac": tap.mac },
         ],
-        "mmds": { "version": "V1", "networkInterfaces": ["eth0"], "ipv4Address": "169.254.169.254" },
+        "mmds": {
+            "version": "V1", "networkInterfaces": ["eth0"], "ipv4Address": METADATA.address,
+        },
         "metadata": { "role": "web" },
         "logger": { "logPath": log, "level": "Debug", "showLevel": true },
         "metrics": { "metricsPath": metrics },
@@ -171,7 +178,7 @@ fn a_guest_stands_on_a_partition_a_backend_huge_pages_and_pipes_that_nobody_empt
     assert!(used > 16, "the guest's memory is {used} huge pages");
 
     vm.said(&format!("ip addr add {} dev eth0", tap.guest));
-    metadata::answers_inside(&vm, metadata::Version::V1);
+    metadata::answers_inside(&vm, &METADATA);
 
     // More than the pipes hold; the guest goes on all the same.
     vm.said("head -c 20000 /dev/zero | tr '\\0' x > /dev/ttyS0");

@@ -17,6 +17,12 @@ use tap::Tap;
 /// The slow limit, in bytes a second.
 const SLOW: u64 = 384_000;
 
+/// What a spec that says nothing of it gets.
+const METADATA: metadata::Service = metadata::Service {
+    version: metadata::Version::V2,
+    address: "169.254.169.254",
+};
+
 /// A file of this size that begins with this content.
 fn file(path: PathBuf, content: &[u8], size: u64) -> PathBuf {
     std::fs::write(&path, content).unwrap();
@@ -66,6 +72,7 @@ fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
             interface("eth0", &taps[0], SLOW, 4 * SLOW),
             interface("eth1", &taps[1], 4 * SLOW, SLOW),
         ],
+        "vsock": { "guestCid": 42, "udsPath": dir.join("vsock") },
         "mmds": { "networkInterfaces": ["eth0"] },
         "metadata": { "role": "web" },
         "balloon": { "amountMib": 0, "deflateOnOom": false, "statsPollingIntervalS": 1 },
@@ -86,7 +93,7 @@ fn a_guest_shows_its_devices_and_every_change_of_them() {
     drives(&vm);
     limits::from_the_start_and_changed(&vm, &taps);
     swapped_and_grown(&vm, dir.path());
-    metadata::answers_inside(&vm, metadata::Version::V2);
+    metadata::answers_inside(&vm, &METADATA);
     memory::taken_away_and_given_back(&vm);
     copies(&vm, dir.path());
 }
@@ -170,7 +177,7 @@ fn copies(vm: &Vm, dir: &Path) {
         copy(&inside(bad), "-").failure().stdout("");
     }
     copy(&inside("/missing"), "-").code(3);
-    copy(there.to_str().unwrap(), &inside("/no/such/place")).code(3);
+    copy(there.to_str().unwrap(), &inside("/no/such/place")).code(1);
     copy("/no/such/file", &inside("/tmp/x")).code(3);
     assert_eq!(vm.said("ls /tmp/x 2>/dev/null; true"), "");
 }
