@@ -4,7 +4,8 @@
 mod forger;
 mod lab;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,9 +13,10 @@ use crate::lab::Capture;
 use forger::{Frame, MARK};
 use lab::{Guest, Lab};
 
-/// What a guest tries. All are tried at once. (busybox's own wget dies of being static.)
+/// What a guest tries. All are tried at once, for `$T` seconds. (busybox's own wget dies of being
+/// static.)
 const PROBES: [(&str, &str); 12] = [
-    ("ping", "ping -c 1 -W 4 198.51.100.7"),
+    ("ping", "ping -c 1 -W $T 198.51.100.7"),
     ("tcp", "get 198.51.100.7 80"),
     (
         "name",
@@ -22,30 +24,39 @@ const PROBES: [(&str, &str); 12] = [
     ),
     ("other network", "get 10.1.2.3 80"),
     ("other port", "get 198.51.100.7 8443"),
-    ("gateway's ping", "ping -c 1 -W 4 172.30.0.1"),
+    ("gateway's ping", "ping -c 1 -W $T 172.30.0.1"),
     ("host's service", "get 172.30.0.1 8080"),
     ("host's other address", "get 192.0.2.1 8080"),
-    ("neighbour's ping", "ping -c 1 -W 2 172.30.0.3"),
+    ("neighbour's ping", "ping -c 1 -W $T 172.30.0.3"),
     ("neighbour's service", "get 172.30.0.3 23"),
     ("metadata", "get 169.254.169.254 80"),
     (
         "another's address",
-        "ip address add 172.30.0.99/32 dev lo && ping -c 1 -W 2 -I 172.30.0.99 198.51.100.7",
+        "ip address add 172.30.0.99/32 dev lo && ping -c 1 -W $T -I 172.30.0.99 198.51.100.7",
     ),
 ];
 /// Whether an answer comes over TCP.
-const GET: &str = "get() { echo 'GET /' | nc -w 4 $1 $2 | grep -q hello; }\n";
+const GET: &str = "get() { echo 'GET /' | nc -w $T $1 $2 | grep -q hello; }\n";
+/// How long what should succeed may take where a processor is emulated twice, in seconds.
+const PATIENCE: u32 = 60;
+/// How long is waited for what should fail.
+const IMPATIENCE: u32 = 5;
 
-/// Which of the probes go well.
-fn reaches(guest: &Guest<'_>) -> Vec<&'static str> {
+/// Fails unless just these probes go well.
+fn reaches(guest: &Guest<'_>, expected: &[&str]) {
     let mut script = GET.to_owned();
-    for (number, (_, probe)) in PROBES.iter().enumerate() {
-        script += &format!("( {{ {probe}; }} >/dev/null 2>&1 && echo {number} ) &\n");
+    for (number, (name, probe)) in PROBES.iter().enumerate() {
+        let seconds = match expected.contains(name) {
+            true => PATIENCE,
+            false => IMPATIENCE,
+        };
+        script += &format!("( T={seconds}; {{ {probe}; }} >/dev/null 2>&1 && echo {number} ) &\n");
     }
     let said = guest.sh(&format!("{script}wait"));
     let mut good: Vec<usize> = said.lines().map(|line| line.parse().unwrap()).collect();
     good.sort_unstable();
-    good.into_iter().map(|number| PROBES[number].0).collect()
+    let good: Vec<&str> = good.into_iter().map(|number| PROBES[number].0).collect();
+    assert_eq!(good, expected);
 }
 
 /// What the host counted as dropped for this reason.
@@ -87,7 +98,7 @@ fn guests_reach_what_they_may_and_nothing_else() {
         "gateway's ping",
     ];
     let seen = lab.internet.capture();
-    assert_eq!(reaches(&one), open);
+    reaches(&one, &open);
     let ours = |frame: &Vec<u8>| frame.get(26..28) == Some(&[172, 30]);
     let frames = seen.frames();
     assert!(frames.len() > 20, "the capture works");
@@ -104,8 +115,12 @@ fn guests_reach_what_they_may_and_nothing_else() {
     lab.internet
         .space
         .run("ip route add 172.30.0.0/24 via 192.0.2.1");
-    let (answered, said) = lab.internet.space.try_run("ping -c 1 -W 2 172.30.0.3");
-    assert!(!answered, "{said}");
+    let listening = "172.30.0.3:23".parse().unwrap();
+    let called = lab
+        .internet
+        .space
+        .inside(|| TcpStream::connect_timeout(&listening, Duration::from_secs(IMPATIENCE.into())));
+    called.unwrap_err();
     assert!(dropped(&lab, "from outside") > before);
 
     rules_decide_and_change_under_way(&lab, &one);
@@ -233,11 +248,7 @@ fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
             "{what}"
         );
     }
-    for (reason, least) in [
-        ("spoofed", 7),
-        ("neither IPv4 nor ARP", 3),
-        ("guest to guest", 1),
-    ] {
+    for (reason, least) in [("spoofed", 7), ("neither IPv4 nor ARP", 3)] {
         let counted = dropped(lab, reason);
         assert!(counted >= least, "{reason}: {counted}");
     }
@@ -253,12 +264,12 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     }
     let flows = |at: &str| {
         let before = lab.internet.arrived(at);
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(PATIENCE.into());
         while lab.internet.arrived(at) < before + 50 {
-            if std::time::Instant::now() > end {
+            if Instant::now() > end {
                 return false;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         true
     };
@@ -278,5 +289,5 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     assert!(flows(stays), "an allowed conversation goes on");
     assert!(flows(stays), "and on");
     assert_eq!(lab.internet.arrived(ends), ended, "a denied one has ended");
-    assert_eq!(reaches(one), ["tcp", "name", "gateway's ping"]);
+    reaches(one, &["tcp", "name", "gateway's ping"]);
 }

@@ -101,7 +101,8 @@ pub(crate) fn move_in(namespaces: UnshareFlags) {
 }
 
 pub(crate) fn wait(mut until: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    // In an emulated host the clock runs ahead.
+    let end = Instant::now() + Duration::from_secs(60);
     while !until() {
         assert!(Instant::now() < end, "waited in vain");
         std::thread::sleep(Duration::from_millis(2));

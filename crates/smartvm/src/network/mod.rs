@@ -9,6 +9,7 @@
 mod conntrack;
 mod dns;
 mod doctor;
+mod drift;
 pub mod firewall;
 mod foreign;
 mod forwarding;
@@ -46,7 +47,9 @@ use crate::ledger::Ledger;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::rundir::Lock;
-use crate::spec::{FirewallConfig, NetworkInterface, NetworkManagerOptions, SmartVmOptions};
+use crate::spec::{
+    FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
+};
 use crate::step::Step;
 use lease::Wanted;
 use link::Links;
@@ -145,6 +148,7 @@ impl Network {
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: Instance::of(&self.dir)?.mark(),
             dns: self.name_servers(),
@@ -173,6 +177,7 @@ impl Network {
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: "smartvm 000000".into(),
             dns: Vec::new(),
@@ -239,6 +244,11 @@ impl Network {
         Ok(found)
     }
 
+    /// Whether guests may reach one another.
+    fn guests_may_talk(&self) -> bool {
+        self.options.guests_may_talk.unwrap_or(false)
+    }
+
     /// The name servers for guests: the tunnel's, else the host's.
     fn name_servers(&self) -> Vec<Ipv4Addr> {
         let config = self.tunnel.as_ref().and_then(|it| it.config.as_ref());
@@ -253,6 +263,12 @@ impl Network {
         let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
         let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
         rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
+        rules.guests_may_talk = self.guests_may_talk();
+        let services = self.options.host_services.iter();
+        rules.host_services = services
+            .filter_map(|text| HostService::parse(text))
+            .flatten()
+            .collect();
         rules.tunnel = tunnel.map(TunnelState::in_firewall);
         rules
     }
@@ -306,6 +322,7 @@ impl Network {
             nat_interface: Some(plan.nat_interface),
             tunnel: plan.tunnel,
             firewall: None,
+            rules: None,
         };
         state.write(&self.dir)?;
         let made = (|| {
@@ -316,6 +333,7 @@ impl Network {
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
+            state.rules = firewall::fingerprint(&self.bridge)?;
             state.phase = Phase::Up;
             state.write(&self.dir)
         })();
@@ -326,9 +344,12 @@ impl Network {
     /// another interface than before.
     fn mend(&self, mut state: State) -> Result<()> {
         // What closes the guests' way out comes before all that opens it.
-        self.mend_firewall(&state)?;
-        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let mut links = Links::open()?;
+        let found = drift::of(self, &state, &mut links)?;
+        if found.firewall {
+            self.make_firewall(&mut state)?;
+        }
+        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let instance = Instance::of(&self.dir)?;
         let bridge = links.find(self.bridge.as_str())?;
         if let Some(device) = &bridge
@@ -340,7 +361,7 @@ impl Network {
             preflight::bridge_step(self, &instance).apply(self)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
-                links.attach(&lease.tap, &self.bridge)?;
+                links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
             }
         } else {
             links.set_address(&self.bridge, self.subnet)?;
@@ -361,25 +382,14 @@ impl Network {
                 ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
             }
         }
+        for lease in found.astray {
+            links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
+        }
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
         Ok(())
-    }
-
-    /// Makes our tables again where they are gone, or no longer closed.
-    fn mend_firewall(&self, state: &State) -> Result<()> {
-        let tunnel = state.tunnel.as_ref();
-        let closed = tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed);
-        if firewall::is_there(&self.bridge)? && (!closed || firewall::is_closed(&self.bridge)?) {
-            return Ok(());
-        }
-        let mut rules = self.rules(tunnel);
-        rules.egress = self.egress(state);
-        let leases = lease::Leases::in_dir(&self.dir).all()?;
-        rules.vms = leases.into_iter().flatten().map(port).collect();
-        firewall::apply(&rules)
     }
 }
 

@@ -47,6 +47,8 @@ impl Network {
         state.firewall = Some(egress.clone());
         state.write(&self.dir)?;
         firewall::replace_policy(&self.bridge, egress)?;
+        state.rules = firewall::fingerprint(&self.bridge)?;
+        state.write(&self.dir)?;
         self.end_denied(&state)
     }
 

@@ -46,6 +46,9 @@ pub(super) struct State {
     /// What guests may reach, where it was set in the place of the options'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) firewall: Option<FirewallEgress>,
+    /// What the firewall's rules looked like when they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rules: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tunnel: Option<TunnelState>,
 }
@@ -142,9 +145,9 @@ impl State {
 }
 
 /// What tells these options from others.
-pub(super) fn digest(options: &NetworkManagerOptions) -> Result<String> {
-    let bytes = serde_json::to_vec(options)
-        .map_err(|e| Error::new(ErrorKind::Invalid, "encoding the network's options").because(e))?;
+pub(super) fn digest(of: &impl Serialize) -> Result<String> {
+    let bytes = serde_json::to_vec(of)
+        .map_err(|e| Error::new(ErrorKind::Invalid, "encoding for a checksum").because(e))?;
     Ok(Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))

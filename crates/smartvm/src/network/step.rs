@@ -60,6 +60,9 @@ pub enum NetworkStep {
         mac: MacAddress,
         /// The guest's address: no other passes.
         ip: Ipv4Addr,
+        /// Whether it reaches no other guest's.
+        #[serde(default = "isolated")]
+        isolated: bool,
         /// Its alias, by which it is ours.
         mark: String,
     },
@@ -145,6 +148,7 @@ impl NetworkStep {
                 bridge,
                 mac,
                 ip,
+                isolated,
                 mark,
             } => {
                 // Judged before it can send.
@@ -155,7 +159,7 @@ impl NetworkStep {
                     bridge,
                     mac: *mac,
                     mark,
-                    isolated: true,
+                    isolated: *isolated,
                 })?;
             }
             Self::ApplyFirewall { rules } => firewall::apply(rules)?,
@@ -264,6 +268,11 @@ impl fmt::Display for NetworkStep {
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }
     }
+}
+
+/// What TAP devices were before there was a choice.
+fn isolated() -> bool {
+    true
 }
 
 fn port(tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> firewall::VmPort {
