@@ -14,6 +14,7 @@ mod network;
 mod oci;
 #[path = "../shared/pty.rs"]
 mod pty;
+mod readme;
 mod snapshots;
 mod support;
 mod systemd;
