@@ -123,8 +123,10 @@ pub(crate) enum Verb {
     /// Start a created VM
     Start(verb::start::StartArgs),
     /// Stop a VM's processors
+    #[command(after_help = "Examples:\n  smartvm pause web db")]
     Pause(verb::Ids),
     /// Let a paused VM go on
+    #[command(after_help = "Examples:\n  smartvm resume web db")]
     Resume(verb::Ids),
     /// Shut VMs down and give back what they hold
     Stop(verb::stop::StopArgs),
@@ -135,13 +137,14 @@ pub(crate) enum Verb {
     /// List VMs
     Ps(verb::ps::PsArgs),
     /// All that is known of a VM
+    #[command(after_help = "Examples:\n  smartvm inspect web | jq '.[0].state'")]
     Inspect(verb::Ids),
     /// What a VM's guest printed
     Logs(verb::logs::LogsArgs),
     /// What happens to VMs, as it happens
     Events(verb::events::EventsArgs),
-    /// Attach to a VM's console (Ctrl-] detaches)
-    Console(verb::Id),
+    /// Attach to a VM's console; --detach-keys (ctrl-]) leave it
+    Console(verb::console::ConsoleArgs),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
     /// What guests may reach
@@ -169,6 +172,7 @@ pub(crate) enum Verb {
     /// Print the JSON Schema of a file
     Schema(verb::schema::SchemaArgs),
     /// Is this host fit for microVMs
+    #[command(after_help = "Examples:\n  smartvm doctor\n  smartvm --json doctor")]
     Doctor,
     /// Give back what dead VMs left
     Gc(verb::gc::GcArgs),
@@ -179,6 +183,7 @@ pub(crate) enum Verb {
     /// Print man pages, or write them
     Man(verb::man::ManArgs),
     /// Print the version
+    #[command(after_help = "Examples:\n  smartvm --json version")]
     Version,
 }
 

@@ -42,6 +42,29 @@ pub struct Parts {
 }
 
 /// The microVMs under one runtime directory.
+///
+/// ```no_run
+/// use smartvm::spec::{Lifetime, MicroVmSpec, SmartVmOptions};
+/// use smartvm::vm::{StartOptions, StopMode};
+/// use smartvm::{Parts, SmartVm};
+///
+/// # async fn example(mut spec: MicroVmSpec) -> smartvm::Result<()> {
+/// let options = SmartVmOptions::builder().data_dir("/srv/vms").build();
+/// let smartvm = SmartVm::open(options, Parts::default())?;
+/// spec.lifetime = Some(Lifetime::Detached);
+/// spec.labels.insert("role".into(), "web".into());
+/// smartvm.create(&spec).await?.start(&StartOptions::default()).await?;
+///
+/// // Another process, another day.
+/// for vm in smartvm.with_label("role", Some("web")).await? {
+///     println!("{} is {}", vm.id(), vm.state()?.state);
+/// }
+/// for ended in smartvm.stop_all(StopMode::Kill).await? {
+///     println!("{}", ended?.reason);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct SmartVm {
     options: SmartVmOptions,

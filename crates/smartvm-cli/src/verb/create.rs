@@ -8,6 +8,9 @@ use crate::cli::{HostArgs, JailArgs};
 use crate::{output, progress, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm create -f vm.json && smartvm start web
+  smartvm create --network -f vm.json")]
 pub(crate) struct CreateArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]

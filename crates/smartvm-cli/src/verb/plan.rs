@@ -13,6 +13,9 @@ use crate::{output, settings};
 const ASSUMED: Version = Version::new(1, 16, 0);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm plan -f vm.json
+  smartvm --json plan -f vm.json | jq .requests")]
 pub(crate) struct PlanArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]

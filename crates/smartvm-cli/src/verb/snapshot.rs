@@ -9,6 +9,12 @@ use crate::cli::{HostArgs, JailArgs};
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm snapshot create web base
+  smartvm snapshot restore base --id web-2
+  smartvm snapshot ls
+  smartvm snapshot inspect base
+  smartvm snapshot rm base")]
 pub(crate) struct SnapshotArgs {
     #[command(subcommand)]
     verb: SnapshotVerb,
