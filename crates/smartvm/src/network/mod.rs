@@ -18,6 +18,7 @@ mod link;
 mod netfilter;
 mod netlink;
 mod preflight;
+mod reach;
 mod route;
 mod rules;
 mod state;
