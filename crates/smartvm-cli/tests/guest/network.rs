@@ -124,7 +124,7 @@ fn guests_reach_what_they_may_and_nothing_else() {
     assert!(dropped(&lab, "from outside") > before);
 
     rules_decide_and_change_under_way(&lab, &one);
-    the_internet_is_all_that_is_left(&lab);
+    the_internet_is_all_that_is_left(&lab, &one);
 }
 
 fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
@@ -256,8 +256,8 @@ fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
 }
 
 /// Also of a guest that was started so. (Two guests are as many as an emulated host bears.)
-fn the_internet_is_all_that_is_left(lab: &Lab) {
-    lab.smartvm(&["rm", "--force", "one"]);
+fn the_internet_is_all_that_is_left(lab: &Lab, one: &Guest<'_>) {
+    lab.smartvm(&["rm", "--force", one.id]);
     let guest = lab.start_with("far", &["--network", "internet"]);
     reaches(
         &guest,

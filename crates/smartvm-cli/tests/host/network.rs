@@ -16,10 +16,10 @@ use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
 /// Everything that the test's thread starts is in it. It goes with its last process.
-struct Namespace;
+pub(crate) struct Namespace;
 
 impl Namespace {
-    fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         move_in(rustix::thread::UnshareFlags::NEWNET);
         run("ip", &["link", "set", "lo", "up"]);
         run(
@@ -46,7 +46,7 @@ impl Namespace {
     }
 
     /// The namespace as outside tools see it.
-    fn picture(&self) -> Vec<String> {
+    pub(crate) fn picture(&self) -> Vec<String> {
         let mut picture = vec![
             run("ip", &["-o", "link"]),
             run("ip", &["-j", "address"]),
