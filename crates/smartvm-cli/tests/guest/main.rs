@@ -11,6 +11,7 @@ mod jail;
 mod lab;
 mod network;
 mod oci;
+mod readme;
 mod snapshots;
 mod support;
 #[path = "../tunnel/mod.rs"]
