@@ -10,6 +10,8 @@
 mod arguments;
 mod corner;
 mod figures;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod raw_loop;
 mod row;
 mod rows;

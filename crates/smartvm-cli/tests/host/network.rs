@@ -1,6 +1,8 @@
 //! The network, in a private network namespace with a made-up router.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -315,6 +317,40 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_behind() {
     let without_nft = without_nft.code(5);
     let said = String::from_utf8(without_nft.get_output().stderr.clone()).unwrap();
     assert!(said.contains("install nftables"), "{said}");
+}
+
+#[test]
+fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
+    let namespace = Namespace::enter();
+    let corner = Corner::new();
+    let before = namespace.picture();
+    let refused = |command: &mut Command| {
+        let out = command.args(["network", "up"]).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(5), "{said}");
+        assert_eq!(namespace.picture(), before, "{said}");
+        said
+    };
+    let smartvm = |dir: &Path| {
+        let mut command = Command::new(SMARTVM);
+        command
+            .env("SMARTVM_DATA_DIR", dir.join("data"))
+            .env("SMARTVM_RUNTIME_DIR", dir.join("run"))
+            .env_remove("SMARTVM_CONFIG");
+        command
+    };
+    // An nft of long ago.
+    let nft = corner.file("nft");
+    std::fs::write(&nft, "#!/bin/sh\necho 'nftables v0.8.3 (Ogre)'\n").unwrap();
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = refused(smartvm(corner.path()).env("PATH", corner.path()));
+    assert!(said.contains("nft is too old: nftables v0.8.3"), "{said}");
+    assert!(said.contains("0.9 or newer"), "{said}");
+    // Somebody without rights.
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let said = refused(smartvm(dir.path()).uid(65534).gid(65534));
+    assert!(said.contains("root's rights"), "{said}");
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ mod death;
 pub(crate) mod held;
 mod keeper;
 mod many;
+mod network;
 mod pause;
 mod snapshot;
 mod start;
+mod traffic;
 
 use crate::row::Row;
 
@@ -22,4 +24,10 @@ pub(crate) const ALL: &[Row] = &[
     held::IDLE,
     keeper::MEMORY,
     keeper::START,
+    network::ONE,
+    network::ONE_BY_COMMANDS,
+    network::MANY_ROW,
+    network::MANY_BY_COMMANDS,
+    traffic::RULES,
+    traffic::THROUGHPUT,
 ];

@@ -8,6 +8,7 @@
 mod closed;
 mod compile;
 mod counters;
+mod elements;
 mod fingerprint;
 mod in_force;
 mod nft;

@@ -1,0 +1,69 @@
+//! What smartvm does for one more VM: its steps, as a start takes them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use smartvm::name::VmId;
+use smartvm::network::Network;
+use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
+use smartvm::step::{Hands, Outcome, Step};
+
+use super::Way;
+use crate::corner::Corner;
+
+pub(super) struct Ours {
+    pub(super) network: Network,
+    spec: MicroVmSpec,
+    up: RefCell<HashMap<usize, Vec<Step>>>,
+}
+
+impl Ours {
+    pub(super) fn new(corner: &Corner) -> Self {
+        let mut spec = corner.small();
+        spec.network_interfaces = vec![NetworkInterface::builder().iface_id("net0").build()];
+        let options = SmartVmOptions::builder()
+            .data_dir(corner.file("data"))
+            .build();
+        Self {
+            network: Network::new(&corner.file("run"), &options).unwrap(),
+            spec,
+            up: RefCell::default(),
+        }
+    }
+
+    fn apply(&self, step: &Step) -> Outcome {
+        let mut hands = Hands {
+            keeper: None,
+            network: Some(&self.network),
+            cancelled: &|| false,
+            before: &[],
+        };
+        step.apply(&mut hands).unwrap()
+    }
+}
+
+impl Way for Ours {
+    fn up(&self, number: usize) {
+        let vm: VmId = format!("vm{number}").parse().unwrap();
+        let preview = self.network.preview(&vm, &["net0".into()]).unwrap();
+        let planned = preview.connect(&vm, &self.spec).unwrap().steps;
+        let lease = Step::Network(planned[0].clone());
+        let leased = self.apply(&lease).lease.unwrap();
+        let wiring = self.network.wiring(vec![leased]).unwrap();
+        let steps = wiring.connect(&vm, &self.spec).unwrap().steps;
+        let mut done = vec![lease];
+        for step in steps.into_iter().skip(1) {
+            let step = Step::Network(step);
+            self.apply(&step);
+            done.push(step);
+        }
+        self.up.borrow_mut().insert(number, done);
+    }
+
+    fn down(&self, number: usize) {
+        let steps = self.up.borrow_mut().remove(&number).unwrap();
+        for step in steps.iter().rev() {
+            step.undo(None).unwrap();
+        }
+    }
+}
