@@ -150,6 +150,8 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     let whole = namespace.picture();
     network("up");
     assert_eq!(namespace.picture(), whole, "a second time changes nothing");
+    let status = network("status");
+    assert!(status.contains("allow what is left: 0 packets"), "{status}");
 
     run("nft", &["flush", "ruleset"]);
     run("ip", &["address", "flush", "dev", "svbr0"]);

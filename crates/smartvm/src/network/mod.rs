@@ -215,7 +215,7 @@ impl Network {
             if !is_there(&lease.vm) {
                 found.push(format!("VM {}, which is gone, had {}", lease.vm, lease.ip));
                 if !dry {
-                    leases.give_back(&lease.vm, &lease.iface_id)?;
+                    leases.give_back(&lease.vm, &lease.iface_id, Some(lease.ip))?;
                 }
             }
         }
@@ -424,12 +424,12 @@ fn vms(users: Vec<User>) -> Vec<VmId> {
 }
 
 /// Undo of a lease: any process can, knowing the directory alone.
-fn give_back_lease(dir: &Path, vm: &VmId, iface_id: &str) -> Result<()> {
+fn give_back_lease(dir: &Path, vm: &VmId, iface_id: &str, known: Option<Ipv4Addr>) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
     let _lock = lock(dir)?;
-    lease::Leases::in_dir(dir).give_back(vm, iface_id)
+    lease::Leases::in_dir(dir).give_back(vm, iface_id, known)
 }
 
 /// Undo of joining: the last user gives the network back.

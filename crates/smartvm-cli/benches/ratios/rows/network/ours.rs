@@ -14,7 +14,7 @@ use crate::corner::Corner;
 pub(super) struct Ours {
     pub(super) network: Network,
     spec: MicroVmSpec,
-    up: RefCell<HashMap<usize, Vec<Step>>>,
+    up: RefCell<HashMap<usize, Vec<(Step, Outcome)>>>,
 }
 
 impl Ours {
@@ -46,24 +46,25 @@ impl Way for Ours {
     fn up(&self, number: usize) {
         let vm: VmId = format!("vm{number}").parse().unwrap();
         let preview = self.network.preview(&vm, &["net0".into()]).unwrap();
-        let planned = preview.connect(&vm, &self.spec).unwrap().steps;
+        let planned = preview.connect(&vm, &self.spec, &[]).unwrap().steps;
         let lease = Step::Network(planned[0].clone());
-        let leased = self.apply(&lease).lease.unwrap();
+        let outcome = self.apply(&lease);
+        let leased = outcome.lease.clone().unwrap();
         let wiring = self.network.wiring(vec![leased]).unwrap();
-        let steps = wiring.connect(&vm, &self.spec).unwrap().steps;
-        let mut done = vec![lease];
+        let steps = wiring.connect(&vm, &self.spec, &[]).unwrap().steps;
+        let mut done = vec![(lease, outcome)];
         for step in steps.into_iter().skip(1) {
             let step = Step::Network(step);
-            self.apply(&step);
-            done.push(step);
+            let outcome = self.apply(&step);
+            done.push((step, outcome));
         }
         self.up.borrow_mut().insert(number, done);
     }
 
     fn down(&self, number: usize) {
         let steps = self.up.borrow_mut().remove(&number).unwrap();
-        for step in steps.iter().rev() {
-            step.undo(None).unwrap();
+        for (step, outcome) in steps.iter().rev() {
+            step.undo(Some(outcome)).unwrap();
         }
     }
 }
