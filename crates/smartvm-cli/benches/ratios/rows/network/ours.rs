@@ -9,7 +9,7 @@ use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::step::{Hands, Outcome, Step};
 
 use super::Way;
-use crate::corner::Corner;
+use crate::corner::{Corner, SMARTVM};
 
 pub(super) struct Ours {
     pub(super) network: Network,
@@ -24,8 +24,9 @@ impl Ours {
         let options = SmartVmOptions::builder()
             .data_dir(corner.file("data"))
             .build();
+        let network = Network::new(&corner.file("run"), &options).unwrap();
         Self {
-            network: Network::new(&corner.file("run"), &options).unwrap(),
+            network: network.kept_by(SMARTVM.as_ref()),
             spec,
             up: RefCell::default(),
         }
