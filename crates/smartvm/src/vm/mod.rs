@@ -140,7 +140,11 @@ impl MicroVm {
 
     /// A client of its Firecracker's API.
     pub fn client(&self) -> Client {
-        let state = self.run_dir.state().ok();
+        self.client_in(self.run_dir.state().ok().as_ref())
+    }
+
+    /// The same, where its state is known, which tells where its Firecracker works.
+    fn client_in(&self, state: Option<&VmState>) -> Client {
         let root = state.map(|state| state.root(&self.run_dir));
         match root.filter(Root::is_jail) {
             Some(jail) => Client::new(jail.file(file::API_SOCKET)),
@@ -203,7 +207,7 @@ impl MicroVm {
         if operation == Operation::Pause {
             self.remember_agent(&mut held.state).await;
         }
-        self.client().send(&request).await?;
+        self.client_in(Some(&held.state)).send(&request).await?;
         let woken = match (operation, held.state.agent) {
             (Operation::Resume, Some(_)) => self.wake_guest().await,
             _ => Ok(()),
