@@ -63,7 +63,7 @@ impl SmartVm {
         let shm_usable = Path::new("/dev/shm").is_dir();
         let runtime = RuntimeDir::open(&options.runtime_dir(shm_usable))?;
         let keeper = keeper::find(parts.keeper.as_deref())?;
-        let network = Network::new(runtime.path(), &options)?;
+        let network = Network::new(runtime.path(), &options)?.kept_by(&keeper);
         Ok(Self {
             options,
             parts,

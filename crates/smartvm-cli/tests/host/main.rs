@@ -26,4 +26,5 @@ mod states;
 mod support;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
+mod tunnel_ways;
 mod update;

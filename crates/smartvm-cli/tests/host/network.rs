@@ -11,7 +11,7 @@ use smartvm::spec::{
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Parts, SmartVm};
 
-use crate::lab::move_in;
+use crate::lab::{move_in, pause_network_keeper};
 use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
@@ -148,6 +148,8 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     let whole = namespace.picture();
     network("up");
     assert_eq!(namespace.picture(), whole, "a second time changes nothing");
+    // It would mend by itself what is broken here.
+    pause_network_keeper(&corner.file("run"));
 
     run("nft", &["flush", "ruleset"]);
     run("ip", &["address", "flush", "dev", "svbr0"]);
