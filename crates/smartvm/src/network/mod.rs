@@ -63,6 +63,21 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 const LEDGER: &str = "ledger.jsonl";
 
 /// The network of one runtime directory.
+///
+/// ```no_run
+/// # fn example(smartvm: smartvm::SmartVm) -> smartvm::Result<()> {
+/// let network = smartvm.network();
+/// // VMs make it by themselves; so it stays when the last of them ends.
+/// network.up()?;
+/// let status = network.status()?;
+/// println!("{} on {}: {} addresses are free", status.subnet, status.bridge, status.free);
+/// for problem in &status.drift {
+///     println!("not as it should be: {problem}");
+/// }
+/// network.down()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Network {
     dir: PathBuf,
