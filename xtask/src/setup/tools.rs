@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 9] = [
+const NEEDED: [Tool; 10] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -22,6 +22,10 @@ const NEEDED: [Tool; 9] = [
     Tool {
         program: "mke2fs",
         package: "e2fsprogs",
+    },
+    Tool {
+        program: "mksquashfs",
+        package: "squashfs-tools",
     },
     Tool {
         program: "nft",

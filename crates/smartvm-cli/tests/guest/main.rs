@@ -5,6 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commands;
+// The host tier needs all of it.
+#[allow(dead_code)]
+#[path = "../host/docker_registry.rs"]
+mod docker_registry;
 mod ends;
 mod jail;
 mod oci;

@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod command_line;
 mod docker_registry;
+mod downloads;
 mod emulate;
 mod faults;
 mod firewall;
