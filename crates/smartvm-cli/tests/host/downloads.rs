@@ -372,7 +372,8 @@ fn a_download_has_a_bar_on_a_terminal_a_line_elsewhere_and_events_as_json() {
     let line = format!("downloading {}\n", server.url);
     assert_eq!(String::from_utf8(done.stderr).unwrap(), line);
 
-    // JSON.
+    // JSON. (A third image would drive out the first, with a warning.)
+    corner.command().args(["image", "prune"]).assert().success();
     let (mut server, manifest) = offered("json");
     server.go_on();
     let done = pull(&corner, &manifest).arg("--json").output().unwrap();
