@@ -23,6 +23,7 @@ use crate::network::{Lease, Network, Wiring};
 use crate::plan::{self, Plan};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
+use crate::snapshot::Shelf;
 use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::step::Step;
 use crate::teardown;
@@ -170,7 +171,7 @@ impl SmartVm {
         let planner = self.planner(&valid)?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
-        let network = self.network.clone();
+        let (network, shelf) = (self.network.clone(), self.shelf());
         blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
             let (run_dir, lock) = runtime.create(&id)?;
@@ -186,7 +187,7 @@ impl SmartVm {
             })();
             let made = made.map_err(|e: Error| e.with_cleanup(unmake(&run_dir)));
             drop(lock);
-            Ok(MicroVm::created(run_dir, keeper, network, made?))
+            Ok(MicroVm::created(run_dir, keeper, network, shelf, made?))
         })
         .await
     }
@@ -194,8 +195,13 @@ impl SmartVm {
     /// Makes the run dir of a VM whose plan was checked.
     pub(crate) async fn create_planned(&self, plan: Plan) -> Result<MicroVm> {
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
-        let network = self.network.clone();
-        blocking(move || make_run_dir(&runtime, keeper, network, plan)).await
+        let (network, shelf) = (self.network.clone(), self.shelf());
+        blocking(move || make_run_dir(&runtime, keeper, network, shelf, plan)).await
+    }
+
+    /// The snapshots of its data directory, and those that its VMs made elsewhere.
+    pub fn shelf(&self) -> Shelf {
+        Shelf::of(self.options.data_dir())
     }
 
     pub(crate) fn assume_kvm(&self) -> bool {
@@ -226,6 +232,7 @@ impl SmartVm {
             self.runtime.get(id)?,
             self.keeper.clone(),
             self.network.clone(),
+            self.shelf(),
         ))
     }
 
@@ -252,7 +259,8 @@ impl SmartVm {
             }
         };
         let (keeper, network) = (self.keeper.clone(), self.network.clone());
-        Ok(MicroVm::created(run_dir, keeper, network, plan))
+        let shelf = self.shelf();
+        Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
     }
 
     /// What is known of every live VM. One that can't be read doesn't hide the others.
@@ -327,13 +335,13 @@ fn without_tap(spec: &MicroVmSpec) -> Vec<String> {
 
 /// Leases what the VM's interfaces need, through its ledger.
 fn lease(run_dir: &RunDir, network: &Network, spec: &MicroVmSpec) -> Result<Vec<Lease>> {
-    let interfaces = without_tap(spec);
-    if interfaces.is_empty() {
+    if without_tap(spec).is_empty() {
         return Ok(Vec::new());
     }
     let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
-    for iface_id in &interfaces {
-        let step = network.lease_step(run_dir.id(), iface_id);
+    let interfaces = spec.network_interfaces.iter();
+    for interface in interfaces.filter(|one| one.host_dev_name.is_none()) {
+        let step = network.lease_step(run_dir.id(), interface, spec.firewall.as_ref())?;
         ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
     }
     let outcomes = ledger
@@ -383,13 +391,14 @@ fn make_run_dir(
     runtime: &RuntimeDir,
     keeper: PathBuf,
     network: Network,
+    shelf: Shelf,
     plan: Plan,
 ) -> Result<MicroVm> {
     let (run_dir, lock) = runtime.create(&plan.id)?;
     let made = created(&plan, Vec::new()).and_then(|state| run_dir.write_state(&state));
     drop(lock);
     match made {
-        Ok(()) => Ok(MicroVm::created(run_dir, keeper, network, plan)),
+        Ok(()) => Ok(MicroVm::created(run_dir, keeper, network, shelf, plan)),
         Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
     }
 }

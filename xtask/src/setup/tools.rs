@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 10] = [
+const NEEDED: [Tool; 13] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -38,6 +38,18 @@ const NEEDED: [Tool; 10] = [
     Tool {
         program: "sysctl",
         package: "procps",
+    },
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+    },
+    Tool {
+        program: "wg",
+        package: "wireguard-tools",
+    },
+    Tool {
+        program: "wireguard-go",
+        package: "wireguard-go",
     },
     Tool {
         program: "umoci",

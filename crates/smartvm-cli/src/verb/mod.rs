@@ -89,7 +89,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Metadata(args) => finish(metadata::run(&vms(false)?, &args)),
         Verb::Stats(args) => finish(stats::run(&vms(false)?, &args)),
         Verb::Gc(args) => gc::run(&vms(false)?, &args),
-        Verb::Firewall(args) => firewall::run(global, &args),
+        Verb::Firewall(args) => finish(firewall::run(&vms(false)?, &args)),
         Verb::Network(args) => network::run(&vms(false)?, &args),
         Verb::Plan(args) => plan::run(global, &args),
         Verb::Schema(args) => schema::run(&args),

@@ -11,6 +11,11 @@ mod commands;
 mod docker_registry;
 mod ends;
 mod jail;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod network;
 mod oci;
 mod snapshots;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;

@@ -2,8 +2,7 @@
 //! for the host.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smartvm::network::firewall::{
     HostService, Packet, Policy, Protocol, Ruleset, Transport, VmPort, add_vm, apply, counters,
@@ -13,82 +12,7 @@ use smartvm::spec::{
     FirewallAction, FirewallEgress, FirewallPorts, FirewallProtocol, FirewallRule,
 };
 
-/// A network namespace, held by a process that does nothing.
-struct Space(Child);
-
-impl Space {
-    fn new() -> Self {
-        let child = Command::new("unshare")
-            .args(["--net", "sleep", "600"])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let space = Self(child);
-        let mine = std::fs::read_link("/proc/self/ns/net").unwrap();
-        // `unshare` has done its work once the process is elsewhere.
-        wait(|| std::fs::read_link(space.path()).is_ok_and(|theirs| theirs != mine));
-        space.run("ip link set lo up");
-        space
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
-    }
-
-    fn try_run(&self, line: &str) -> (bool, String) {
-        let output = Command::new("nsenter")
-            .arg(format!("--net={}", self.path()))
-            .args(line.split(' '))
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), text)
-    }
-
-    fn run(&self, line: &str) -> String {
-        let (good, text) = self.try_run(line);
-        assert!(good, "{line}: {text}");
-        text
-    }
-
-    /// Does something on a thread inside.
-    fn inside<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    let space = std::fs::File::open(self.path()).unwrap();
-                    rustix::thread::move_into_link_name_space(
-                        std::os::fd::AsFd::as_fd(&space),
-                        Some(rustix::thread::LinkNameSpaceType::Network),
-                    )
-                    .unwrap();
-                    task()
-                })
-                .join()
-                .unwrap()
-        })
-    }
-
-    fn udp(&self, at: &str) -> UdpSocket {
-        self.inside(|| UdpSocket::bind(at).unwrap())
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait(mut until: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !until() {
-        assert!(Instant::now() < end, "waited in vain");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::lab::Space;
 
 /// A host with a bridge, two guests on it, and a server that has every address there is.
 struct Lab {
@@ -136,7 +60,7 @@ impl Lab {
         host.run("ip link set svbr0 up");
         for (guest, number) in lab.guests.iter().zip([2, 3]) {
             let port = vm(number);
-            let pid = guest.0.id();
+            let pid = guest.pid();
             host.run(&format!(
                 "ip link add {} type veth peer name eth0 address {} netns {pid}",
                 port.tap, port.mac
@@ -146,7 +70,7 @@ impl Lab {
             guest.run("ip link set eth0 up");
             guest.run("ip route add default via 172.30.0.1");
         }
-        let pid = lab.server.0.id();
+        let pid = lab.server.pid();
         host.run(&format!(
             "ip link add up0 type veth peer name eth0 netns {pid}"
         ));
@@ -373,20 +297,22 @@ fn the_command_shows_and_sets_the_rules_and_refuses_bad_ones() {
     let runtime = dir.path().join("run");
     let smartvm = |arguments: &str| {
         let line = format!(
-            "{} --runtime-dir {} --data-dir {} firewall {arguments}",
+            "{} --runtime-dir {} --data-dir {} {arguments}",
             crate::support::SMARTVM,
             runtime.display(),
             dir.path().display()
         );
         lab.host.try_run(&line)
     };
-    let (good, said) = smartvm("show");
+    let (good, said) = smartvm("firewall show");
     assert!(!good && said.contains("isn't up"), "{said}");
-    lab.apply(&ruleset(None));
+    lab.host.run("ip link delete svbr0");
+    assert!(smartvm("network up").0);
+    lab.host.run("ip link set svtap2 master svbr0");
     let file = dir.path().join("rules.json");
     let set = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        smartvm(&format!("set -f {}", file.display()))
+        smartvm(&format!("firewall set -f {}", file.display()))
     };
     let before = lab.tables();
     for (rule, place) in [
@@ -424,25 +350,44 @@ fn the_command_shows_and_sets_the_rules_and_refuses_bad_ones() {
     assert!(!good && said.contains("at most 20000 rules"), "{said}");
     assert_eq!(lab.tables(), before, "a bad file changes nothing");
 
+    let (server, office) = (lab.server.udp("192.0.2.2:9"), lab.server.udp("10.1.1.1:9"));
+    let guest = lab.guests[0].udp("0.0.0.0:0");
+    let talk = |to: &UdpSocket| {
+        let mut buffer = [0; 8];
+        guest.send_to(b"x", to.local_addr().unwrap()).unwrap();
+        to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        to.recv_from(&mut buffer).unwrap().1.to_string()
+    };
+    let (stays, ends) = (talk(&server), talk(&office));
     let rule = r#"{"action": "deny", "to": "10.0.0.0/8", "comment": "office"}"#;
     let (good, said) = set(&format!(r#"{{"egress": {{"rules": [{rule}]}}}}"#));
     assert!(good, "{said}");
-    let server = lab.server.udp("0.0.0.0:9");
-    let guest = lab.guests[0].udp("0.0.0.0:0");
-    assert!(!arrives(&guest, "10.1.1.1:9", &server));
+    assert!(!arrives(&guest, "10.1.1.1:9", &office));
     assert!(arrives(&guest, "192.0.2.2:9", &server));
-    let shown: serde_json::Value = serde_json::from_str(&smartvm("show --json").1).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(&smartvm("firewall show --json").1).unwrap();
     assert_eq!(shown["egress"]["rules"][0]["comment"], "office");
     assert_eq!(shown["counters"]["egress"]["0"]["packets"], 2);
     assert_eq!(shown["counters"]["egress"]["1"]["packets"], 1);
-    let (_, said) = smartvm("show");
+    let (_, said) = smartvm("firewall show");
     assert!(
         said.contains("office") && said.contains("10.0.0.0/8"),
         "{said}"
     );
-    // Tables made anew have forgotten it.
-    lab.apply(&ruleset(None));
-    assert!(!smartvm("show").1.contains("office"));
+    // Tables that are made anew have it too, and count from the beginning.
+    lab.host.run("nft flush ruleset");
+    assert!(smartvm("network up").0);
+    assert!(!arrives(&guest, "10.1.1.1:9", &office));
+    let shown: serde_json::Value =
+        serde_json::from_str(&smartvm("firewall show --json").1).unwrap();
+    assert_eq!(shown["egress"]["rules"][0]["comment"], "office");
+    assert_eq!(shown["counters"]["egress"]["0"]["packets"], 2);
+
+    // A conversation that was denied is over, also where it is allowed again.
+    assert!(set("{}").0);
+    assert!(arrives(&server, &stays, &guest), "it was never denied");
+    assert!(!arrives(&office, &ends, &guest), "it was denied");
+    assert!(arrives(&guest, "10.1.1.1:9", &office), "a new one");
 }
 
 /// A small generator of numbers, always the same ones.

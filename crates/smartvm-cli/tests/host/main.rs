@@ -15,6 +15,8 @@ mod firewall;
 mod images;
 mod jail;
 mod keeper;
+#[path = "../lab/mod.rs"]
+mod lab;
 mod lifecycle;
 mod network;
 mod recovery;
@@ -23,4 +25,6 @@ mod run;
 mod snapshots;
 mod states;
 mod support;
+#[path = "../tunnel/mod.rs"]
+mod tunnel;
 mod update;

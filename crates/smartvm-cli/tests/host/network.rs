@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
+use smartvm::spec::{
+    FirewallAction, FirewallConfig, FirewallEgress, FirewallRule, MicroVmSpec, NetworkInterface,
+    SmartVmOptions,
+};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Parts, SmartVm};
 
+use crate::lab::move_in;
 use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
@@ -16,7 +20,7 @@ struct Namespace;
 
 impl Namespace {
     fn enter() -> Self {
-        leave_the_hosts_namespace();
+        move_in(rustix::thread::UnshareFlags::NEWNET);
         run("ip", &["link", "set", "lo", "up"]);
         run(
             "ip",
@@ -55,12 +59,6 @@ impl Namespace {
         picture.extend(settings.lines().filter(stays).map(Into::into));
         picture
     }
-}
-
-#[allow(unsafe_code)]
-fn leave_the_hosts_namespace() {
-    // SAFETY: only this thread's network namespace changes; no descriptor is affected.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
 }
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -158,6 +156,15 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     assert!(status.contains("lost the gateway's address"), "{status}");
     network("up");
     assert!(!network("status").contains("WARN"), "{}", network("status"));
+    run(
+        "nft",
+        &["flush", "chain", "inet", "smartvm_svbr0", "from_guests"],
+    );
+    let status = network("status");
+    assert!(status.contains("somebody changed the rules"), "{status}");
+    network("up");
+    let rules = run("nft", &["list", "ruleset"]);
+    assert!(rules.contains("spoofed"), "{rules}");
     run("ip", &["link", "delete", "svbr0"]);
     assert!(network("status").contains("the bridge svbr0 is gone"));
     network("up");
@@ -165,6 +172,78 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     network("down");
     assert_eq!(namespace.picture(), before);
     network("down");
+}
+
+#[tokio::test]
+async fn what_others_do_to_running_guests_is_told_and_mended() {
+    let namespace = Namespace::enter();
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = namespace.picture();
+    let mut spec = connected(&corner, "one");
+    spec.network_interfaces[0].guest_mac = Some("06:aa:00:00:00:01".into());
+    let deny = FirewallRule::builder()
+        .action(FirewallAction::Deny)
+        .to("10.0.0.0/8")
+        .build();
+    let own = FirewallEgress::builder().rules([deny]).build();
+    spec.firewall = Some(FirewallConfig::builder().egress(own).build());
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let network = smartvm.network();
+    let tap = network.status().unwrap().leases[0].tap.to_string();
+    let drift = || network.status().unwrap().drift.join("; ");
+    assert_eq!(drift(), "");
+    // In whatever order they were made.
+    let rules = || {
+        let listed = run("nft", &["-s", "list", "ruleset"]);
+        let mut lines: Vec<String> = listed.lines().map(Into::into).collect();
+        lines.sort();
+        lines
+    };
+    let whole = rules();
+
+    type Harm<'a> = (&'a [&'a str], &'a str);
+    let harms: [Harm<'_>; 5] = [
+        (
+            &["ip", "link", "set", &tap, "nomaster"],
+            "isn't on the bridge",
+        ),
+        (&["ip", "link", "set", &tap, "down"], "is down"),
+        (
+            &[
+                "ip",
+                "link",
+                "set",
+                &tap,
+                "type",
+                "bridge_slave",
+                "isolated",
+                "off",
+            ],
+            "has lost its isolation",
+        ),
+        (
+            &["nft", "flush", "set", "bridge", "smartvm_svbr0", "taps"],
+            "the firewall doesn't know",
+        ),
+        (&["nft", "flush", "ruleset"], "nftables table is gone"),
+    ];
+    for (words, told) in harms {
+        run(words[0], &words[1..]);
+        assert!(drift().contains(told), "{told}: {}", drift());
+        network.up().unwrap();
+        assert_eq!(drift(), "", "{told}");
+        assert_eq!(rules(), whole, "{told}");
+    }
+    // The guest's own address and its own rules are in the tables made anew.
+    for part in ["06:aa:00:00:00:01", "vm_172_30_0_2_0_address"] {
+        let there = whole.iter().any(|line| line.contains(part));
+        assert!(there, "{part}: {whole:#?}");
+    }
+    network.down().unwrap();
+    vm.stop(StopMode::Kill).await.unwrap();
+    assert_eq!(namespace.picture(), before);
 }
 
 #[test]

@@ -10,11 +10,12 @@ use super::subnet::{Subnet, mac_of};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
+use crate::spec::FirewallEgress;
 
 const FORMAT: u32 = 1;
 
 /// What one interface of a VM has of the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Lease {
@@ -26,8 +27,20 @@ pub struct Lease {
     pub tap: IfName,
     /// The guest's address.
     pub ip: Ipv4Addr,
-    /// The guest's MAC address, where the spec names none.
+    /// The guest's MAC address: the spec's, or one that follows from the IP address.
     pub mac: MacAddress,
+    /// What this guest alone may reach; none: what the subnet's rules allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<FirewallEgress>,
+}
+
+/// What a lease is taken for.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) vm: &'a VmId,
+    pub(super) iface_id: &'a str,
+    pub(super) mac: Option<MacAddress>,
+    pub(super) firewall: Option<FirewallEgress>,
 }
 
 /// The leases on disk.
@@ -40,13 +53,7 @@ impl Leases {
     }
 
     /// Takes the first free address. The network's lock is held.
-    pub(super) fn take(
-        &self,
-        subnet: Subnet,
-        instance: &str,
-        vm: &VmId,
-        iface_id: &str,
-    ) -> Result<Lease> {
+    pub(super) fn take(&self, subnet: Subnet, instance: &str, wanted: Wanted<'_>) -> Result<Lease> {
         durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
         let free = (0..subnet.guests())
@@ -63,14 +70,25 @@ impl Leases {
             .hint("end a VM (`smartvm network status` lists them), or use a larger subnet"));
         };
         let lease = Lease {
-            vm: vm.clone(),
-            iface_id: iface_id.to_owned(),
+            vm: wanted.vm.clone(),
+            iface_id: wanted.iface_id.to_owned(),
             tap: tap_name(instance, number)?,
             ip,
-            mac: mac_of(ip),
+            mac: wanted.mac.unwrap_or_else(|| mac_of(ip)),
+            firewall: wanted.firewall,
         };
-        durable::write_state(&self.file(ip), FORMAT, &lease)?;
+        self.write(&lease)?;
         Ok(lease)
+    }
+
+    /// Writes down what a lease has become.
+    pub(super) fn write(&self, lease: &Lease) -> Result<()> {
+        durable::write_state(&self.file(lease.ip), FORMAT, lease)
+    }
+
+    /// The lease of this address.
+    pub(super) fn of(&self, ip: Ipv4Addr) -> Result<Option<Lease>> {
+        durable::read_state(&self.file(ip), FORMAT)
     }
 
     /// Gives back what this interface of the VM has, if it has something.
@@ -133,12 +151,21 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn for_eth0(vm: &VmId) -> Wanted<'_> {
+        Wanted {
+            vm,
+            iface_id: "eth0",
+            mac: None,
+            firewall: None,
+        }
+    }
+
     #[test]
     fn the_first_free_address_is_taken_given_back_and_taken_again() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        let take = |vm: &str| leases.take(subnet, "abc123", &id(vm), "eth0");
+        let take = |vm: &str| leases.take(subnet, "abc123", for_eth0(&id(vm)));
         for number in 2..7 {
             let lease = take(&format!("vm{number}")).unwrap();
             assert_eq!(lease.ip, Ipv4Addr::new(10, 9, 0, number));
@@ -163,9 +190,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        leases.take(subnet, "abc123", &id("a"), "eth0").unwrap();
+        leases.take(subnet, "abc123", for_eth0(&id("a"))).unwrap();
         std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
-        let next = leases.take(subnet, "abc123", &id("b"), "eth0").unwrap();
+        let next = leases.take(subnet, "abc123", for_eth0(&id("b"))).unwrap();
         assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
         let all = leases.all().unwrap();
         assert!(

@@ -6,16 +6,20 @@
 //! so that whoever gets the lock next undoes what a crash left half done. Everything is about
 //! the network namespace of the calling thread.
 
+mod conntrack;
 mod dns;
 mod doctor;
+mod drift;
 pub mod firewall;
 mod foreign;
 mod forwarding;
 mod lease;
 mod link;
+mod netfilter;
 mod netlink;
 mod preflight;
 mod route;
+mod rules;
 mod state;
 mod status;
 mod step;
@@ -40,11 +44,14 @@ pub use wiring::{Wired, Wiring};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
-use crate::name::{IfName, VmId};
+use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::rundir::Lock;
-use crate::spec::{NetworkManagerOptions, SmartVmOptions};
+use crate::spec::{
+    FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
+};
 use crate::step::Step;
+use lease::Wanted;
 use link::Links;
 use state::{Instance, Phase, State, User, Users, digest};
 use tunnel::TunnelState;
@@ -126,6 +133,7 @@ impl Network {
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: Instance::of(&self.dir)?.mark(),
             dns: self.name_servers(),
@@ -148,11 +156,13 @@ impl Network {
                 tap: lease::tap_name("000000", number)?,
                 ip,
                 mac: mac_of(ip),
+                firewall: None,
             })
         };
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),
+            isolated: !self.guests_may_talk(),
             subnet: self.subnet,
             mark: "smartvm 000000".into(),
             dns: Vec::new(),
@@ -161,12 +171,20 @@ impl Network {
     }
 
     /// The step that leases an address.
-    pub(crate) fn lease_step(&self, vm: &VmId, iface_id: &str) -> NetworkStep {
-        NetworkStep::LeaseAddress {
+    pub(crate) fn lease_step(
+        &self,
+        vm: &VmId,
+        interface: &NetworkInterface,
+        firewall: Option<&FirewallConfig>,
+    ) -> Result<NetworkStep> {
+        let mac = interface.guest_mac.as_ref();
+        Ok(NetworkStep::LeaseAddress {
             dir: self.dir.clone(),
             vm: vm.clone(),
-            iface_id: iface_id.to_owned(),
-        }
+            iface_id: interface.iface_id.clone(),
+            mac: mac.map(|mac| mac.parse()).transpose()?,
+            firewall: firewall.and_then(|it| it.egress.clone()),
+        })
     }
 
     /// Gives back what dead users left: users and leases of VMs that have no run dir, and a
@@ -211,6 +229,11 @@ impl Network {
         Ok(found)
     }
 
+    /// Whether guests may reach one another.
+    fn guests_may_talk(&self) -> bool {
+        self.options.guests_may_talk.unwrap_or(false)
+    }
+
     /// The name servers for guests: the tunnel's, else the host's.
     fn name_servers(&self) -> Vec<Ipv4Addr> {
         let config = self.tunnel.as_ref().and_then(|it| it.config.as_ref());
@@ -225,17 +248,33 @@ impl Network {
         let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
         let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
         rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
+        rules.guests_may_talk = self.guests_may_talk();
+        let services = self.options.host_services.iter();
+        rules.host_services = services
+            .filter_map(|text| HostService::parse(text))
+            .flatten()
+            .collect();
         rules.tunnel = tunnel.map(TunnelState::in_firewall);
         rules
     }
 
-    fn take_lease(&self, vm: &VmId, iface_id: &str) -> Result<Lease> {
+    fn take_lease(&self, wanted: Wanted<'_>) -> Result<Lease> {
         let _lock = self.lock()?;
         if let Some(state) = settled(&self.dir, true)? {
             state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
         }
         let instance = Instance::of(&self.dir)?;
-        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, vm, iface_id)
+        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, wanted)
+    }
+
+    /// What the firewall admits at a TAP device, with the policy that its lease says.
+    fn port(&self, tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> Result<firewall::VmPort> {
+        let lease = lease::Leases::in_dir(&self.dir).of(ip)?;
+        let lease = lease.filter(|lease| lease.tap == *tap).ok_or_else(|| {
+            let message = format!("the address {ip} of {tap} isn't leased any more");
+            Error::new(ErrorKind::Corrupt, message)
+        })?;
+        Ok(firewall::VmPort { mac, ..port(lease) })
     }
 
     fn join(&self, vm: &VmId) -> Result<()> {
@@ -267,6 +306,8 @@ impl Network {
             namespace: state::namespace()?,
             nat_interface: Some(plan.nat_interface),
             tunnel: plan.tunnel,
+            firewall: None,
+            rules: None,
         };
         state.write(&self.dir)?;
         let made = (|| {
@@ -277,6 +318,7 @@ impl Network {
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
+            state.rules = firewall::fingerprint(&self.bridge)?;
             state.phase = Phase::Up;
             state.write(&self.dir)
         })();
@@ -287,9 +329,12 @@ impl Network {
     /// another interface than before.
     fn mend(&self, mut state: State) -> Result<()> {
         // What closes the guests' way out comes before all that opens it.
-        self.mend_firewall(state.tunnel.as_ref())?;
-        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let mut links = Links::open()?;
+        let found = drift::of(self, &state, &mut links)?;
+        if found.firewall {
+            self.make_firewall(&mut state)?;
+        }
+        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
         let instance = Instance::of(&self.dir)?;
         let bridge = links.find(self.bridge.as_str())?;
         if let Some(device) = &bridge
@@ -301,7 +346,7 @@ impl Network {
             preflight::bridge_step(self, &instance).apply(self)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
-                links.attach(&lease.tap, &self.bridge)?;
+                links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
             }
         } else {
             links.set_address(&self.bridge, self.subnet)?;
@@ -322,33 +367,24 @@ impl Network {
                 ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
             }
         }
+        for lease in found.astray {
+            links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
+        }
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
         Ok(())
     }
-
-    /// Makes our tables again where they are gone, or no longer closed.
-    fn mend_firewall(&self, tunnel: Option<&TunnelState>) -> Result<()> {
-        let closed = tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed);
-        if firewall::is_there(&self.bridge)? && (!closed || firewall::is_closed(&self.bridge)?) {
-            return Ok(());
-        }
-        let mut rules = self.rules(tunnel);
-        let leases = lease::Leases::in_dir(&self.dir).all()?;
-        rules.vms = leases.into_iter().flatten().map(|one| port(&one)).collect();
-        firewall::apply(&rules)
-    }
 }
 
 /// What the firewall admits for a lease.
-fn port(lease: &Lease) -> firewall::VmPort {
+fn port(lease: Lease) -> firewall::VmPort {
     firewall::VmPort {
-        tap: lease.tap.clone(),
+        tap: lease.tap,
         mac: lease.mac,
         ip: lease.ip,
-        policy: None,
+        policy: lease.firewall,
     }
 }
 

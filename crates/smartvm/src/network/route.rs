@@ -263,10 +263,10 @@ impl Routing {
     }
 
     fn delete(&mut self, table: u32, route: &Route) -> Result<()> {
-        match self
-            .0
-            .request(RouteNetlinkMessage::DelRoute(route.message(table)), 0)
-        {
+        let mut message = route.message(table);
+        // Of whatever scope it is: another's may lead to a gateway.
+        message.header.scope = RouteScope::NoWhere;
+        match self.0.request(RouteNetlinkMessage::DelRoute(message), 0) {
             Err(e) if !is_missing(&e) => Err(failed("emptying", table, e)),
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
-use crate::spec::NetworkManagerOptions;
+use crate::spec::{FirewallEgress, NetworkManagerOptions};
 
 const FORMAT: u32 = 1;
 const UP: &str = "network-up";
@@ -29,7 +29,7 @@ pub(super) enum Phase {
 }
 
 /// The network's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
     pub(super) phase: Phase,
@@ -43,6 +43,12 @@ pub(super) struct State {
     pub(super) namespace: u64,
     /// The interface that traffic leaves by.
     pub(super) nat_interface: Option<String>,
+    /// What guests may reach, where it was set in the place of the options'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) firewall: Option<FirewallEgress>,
+    /// What the firewall's rules looked like when they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rules: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tunnel: Option<TunnelState>,
 }
@@ -139,9 +145,9 @@ impl State {
 }
 
 /// What tells these options from others.
-pub(super) fn digest(options: &NetworkManagerOptions) -> Result<String> {
-    let bytes = serde_json::to_vec(options)
-        .map_err(|e| Error::new(ErrorKind::Invalid, "encoding the network's options").because(e))?;
+pub(super) fn digest(of: &impl Serialize) -> Result<String> {
+    let bytes = serde_json::to_vec(of)
+        .map_err(|e| Error::new(ErrorKind::Invalid, "encoding for a checksum").because(e))?;
     Ok(Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
-use super::{ForeignChain, Network, TunnelStatus, firewall, foreign, forwarding, tunnel, vms};
+use super::{ForeignChain, Network, TunnelStatus, foreign, forwarding, tunnel, vms};
 use crate::error::Result;
 use crate::name::VmId;
 
@@ -105,15 +105,10 @@ fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
             }
         }
     }
-    if !firewall::is_there(bridge)? {
-        drift.push("our nftables table is gone".to_owned());
-    }
+    drift.extend(super::drift::of(network, state, &mut links)?.told);
     if let Some(tunnel) = &state.tunnel {
         drift.extend(tunnel::drift(network, &instance, tunnel)?);
         if tunnel.guests.fail_closed {
-            if firewall::is_there(bridge)? && !firewall::is_closed(bridge)? {
-                drift.push("our nftables table isn't closed behind the tunnel".to_owned());
-            }
             return Ok(drift);
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Wanted;
 use super::link::{Links, NewTap};
 use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::subnet::Subnet;
@@ -13,6 +14,7 @@ use super::wireguard::Maker;
 use super::{Network, firewall, forwarding, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
+use crate::spec::FirewallEgress;
 use crate::step::Outcome;
 
 /// One effect on the host's network.
@@ -32,6 +34,12 @@ pub enum NetworkStep {
         vm: VmId,
         /// The interface.
         iface_id: String,
+        /// The guest's MAC address, where the spec names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<MacAddress>,
+        /// What this guest alone may reach.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        firewall: Option<FirewallEgress>,
     },
     /// Counts the VM among the network's users; makes the network if it is the first.
     Join {
@@ -52,6 +60,9 @@ pub enum NetworkStep {
         mac: MacAddress,
         /// The guest's address: no other passes.
         ip: Ipv4Addr,
+        /// Whether it reaches no other guest's.
+        #[serde(default = "isolated")]
+        isolated: bool,
         /// Its alias, by which it is ours.
         mark: String,
     },
@@ -112,8 +123,19 @@ pub enum NetworkStep {
 impl NetworkStep {
     pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
         match self {
-            Self::LeaseAddress { vm, iface_id, .. } => {
-                let lease = network.take_lease(vm, iface_id)?;
+            Self::LeaseAddress {
+                vm,
+                iface_id,
+                mac,
+                firewall,
+                ..
+            } => {
+                let lease = network.take_lease(Wanted {
+                    vm,
+                    iface_id,
+                    mac: *mac,
+                    firewall: firewall.clone(),
+                })?;
                 return Ok(Outcome {
                     lease: Some(lease),
                     ..Outcome::default()
@@ -126,17 +148,18 @@ impl NetworkStep {
                 bridge,
                 mac,
                 ip,
+                isolated,
                 mark,
             } => {
                 // Judged before it can send.
-                firewall::add_vm(bridge, &port(tap, *mac, *ip))?;
+                firewall::add_vm(bridge, &network.port(tap, *mac, *ip)?)?;
                 Links::open()?.make_tap(&NewTap {
                     name: tap,
                     owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
                     bridge,
                     mac: *mac,
                     mark,
-                    isolated: true,
+                    isolated: *isolated,
                 })?;
             }
             Self::ApplyFirewall { rules } => firewall::apply(rules)?,
@@ -164,7 +187,9 @@ impl NetworkStep {
 
     pub(crate) fn undo(&self) -> Result<()> {
         match self {
-            Self::LeaseAddress { dir, vm, iface_id } => super::give_back_lease(dir, vm, iface_id),
+            Self::LeaseAddress {
+                dir, vm, iface_id, ..
+            } => super::give_back_lease(dir, vm, iface_id),
             Self::Join { dir, vm } => super::leave(dir, vm),
             Self::MakeTap {
                 tap,
@@ -213,8 +238,14 @@ impl NetworkStep {
 impl fmt::Display for NetworkStep {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeaseAddress { iface_id, .. } => {
-                write!(out, "lease an address for interface {iface_id}")
+            Self::LeaseAddress {
+                iface_id, firewall, ..
+            } => {
+                write!(out, "lease an address for interface {iface_id}")?;
+                match firewall {
+                    Some(egress) => write!(out, ", with {} rules of its own", egress.rules.len()),
+                    None => Ok(()),
+                }
             }
             Self::Join { .. } => write!(out, "join the network, or make it"),
             Self::MakeTap { tap, bridge, .. } => write!(out, "make TAP {tap} on bridge {bridge}"),
@@ -237,6 +268,11 @@ impl fmt::Display for NetworkStep {
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }
     }
+}
+
+/// What TAP devices were before there was a choice.
+fn isolated() -> bool {
+    true
 }
 
 fn port(tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> firewall::VmPort {

@@ -20,6 +20,8 @@ pub struct Wiring {
     pub dir: PathBuf,
     /// The bridge.
     pub bridge: IfName,
+    /// Whether guests reach no other guest.
+    pub isolated: bool,
     /// The guests' subnet.
     pub subnet: Subnet,
     /// What devices of ours carry.
@@ -54,10 +56,11 @@ impl Wiring {
     /// Connects the interfaces that name no TAP device.
     ///
     /// # Errors
-    /// An interface for which nothing is leased; what isn't carried out yet.
+    /// An interface for which nothing is leased.
     pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec) -> Result<Wired> {
         let mut spec = spec.clone();
         let (mut leases, mut taps, mut first) = (Vec::new(), Vec::new(), None);
+        let firewall = spec.firewall.clone().and_then(|it| it.egress);
         let several = spec.network_interfaces.len() > 1;
         for (index, interface) in spec.network_interfaces.iter_mut().enumerate() {
             if interface.host_dev_name.is_some() {
@@ -76,10 +79,11 @@ impl Wiring {
                     ),
                 )
             })?;
-            let mac = match &interface.guest_mac {
-                Some(mac) => mac.parse()?,
-                None => lease.mac,
+            let own_mac = match &interface.guest_mac {
+                Some(mac) => Some(mac.parse()?),
+                None => None,
             };
+            let mac = own_mac.unwrap_or(lease.mac);
             interface.host_dev_name = Some(lease.tap.to_string());
             interface.guest_mac = Some(mac.to_string());
             let device = if several {
@@ -92,6 +96,8 @@ impl Wiring {
                 dir: self.dir.clone(),
                 vm: vm.clone(),
                 iface_id: interface.iface_id.clone(),
+                mac: own_mac,
+                firewall: firewall.clone(),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),
@@ -99,18 +105,12 @@ impl Wiring {
                 bridge: self.bridge.clone(),
                 mac,
                 ip: lease.ip,
+                isolated: self.isolated,
                 mark: self.mark.clone(),
             });
         }
         let mut steps = leases;
         if let Some((ip, device)) = first {
-            if spec.firewall.is_some() {
-                return Err(Error::new(
-                    ErrorKind::Host,
-                    "the firewall of a single VM is not carried out yet",
-                )
-                .hint("leave `firewall` out"));
-            }
             self.tell_guest(&mut spec, ip, &device);
             steps.push(NetworkStep::Join {
                 dir: self.dir.clone(),
@@ -136,5 +136,74 @@ impl Wiring {
             word.push_str(&format!(":{server}"));
         }
         args.push_str(&word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::Network;
+    use crate::spec::{FirewallConfig, HostService, SmartVmOptions};
+
+    fn rules() -> FirewallConfig {
+        serde_json::from_value(json!({ "egress": { "defaultAction": "deny", "rules": [{
+            "action": "allow", "to": "10.0.0.0/8", "protocol": "tcp", "ports": [80, 443],
+            "comment": "office",
+        }] } }))
+        .unwrap()
+    }
+
+    fn network(options: &SmartVmOptions) -> Network {
+        Network::new(Path::new("/run/vms"), options).unwrap()
+    }
+
+    #[test]
+    fn the_guests_own_rules_reach_the_steps() {
+        let id: VmId = "web".parse().unwrap();
+        let spec: MicroVmSpec = serde_json::from_value(json!({
+            "bootSource": { "kernelImagePath": "/k" },
+            "machineConfig": { "vcpuCount": 1, "memSizeMib": 128 },
+            "networkInterfaces": [{ "ifaceId": "net0", "guestMac": "06:aa:00:00:00:01" }],
+            "firewall": rules(),
+        }))
+        .unwrap();
+        let network = network(&SmartVmOptions::default());
+        let wiring = network.preview(&id, &["net0".to_owned()]).unwrap();
+        let wired = wiring.connect(&id, &spec).unwrap();
+        let NetworkStep::LeaseAddress { firewall, mac, .. } = &wired.steps[0] else {
+            panic!("{:?}", wired.steps);
+        };
+        assert_eq!(firewall, &rules().egress);
+        assert_eq!(mac.unwrap().to_string(), "06:aa:00:00:00:01");
+        // The step that is taken when the VM is made is the plan's.
+        let taken = network.lease_step(&id, &spec.network_interfaces[0], spec.firewall.as_ref());
+        assert_eq!(taken.unwrap(), wired.steps[0]);
+    }
+
+    #[test]
+    fn the_options_rules_reach_the_firewall() {
+        let mut options = SmartVmOptions::default();
+        assert_eq!(network(&options).rules(None).egress, None);
+        options.firewall = Some(rules());
+        assert_eq!(network(&options).rules(None).egress, rules().egress);
+    }
+
+    #[test]
+    fn options_open_what_is_closed_by_default() {
+        let mut options = SmartVmOptions::default();
+        let closed = network(&options).rules(None);
+        assert!(!closed.guests_may_talk && closed.host_services.is_empty());
+        options.guests_may_talk = Some(true);
+        options.host_services = vec!["dns".into(), "tcp/8080".into()];
+        let open = network(&options).rules(None);
+        let services = ["dns", "tcp/8080"].map(|text| HostService::parse(text).unwrap());
+        assert_eq!(open.host_services, services.concat());
+        assert!(open.guests_may_talk);
+        let preview = network(&options).preview(&"a".parse().unwrap(), &[]);
+        assert!(!preview.unwrap().isolated);
     }
 }

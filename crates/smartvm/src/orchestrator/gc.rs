@@ -77,6 +77,7 @@ impl SmartVm {
             }
         }
         all.extend(self.collect_chroots(dry_run));
+        all.extend(self.collect_snapshots(dry_run)?);
         for path in self.runtime.leftovers()? {
             all.extend(remove_leftover(path, dry_run));
         }
@@ -89,6 +90,25 @@ impl SmartVm {
             Err(e) => all.push(failed("network".to_owned(), [e])),
         }
         Ok(all)
+    }
+
+    /// Snapshots whose maker was killed, or the host went down, when their VM had no part in
+    /// them any more.
+    fn collect_snapshots(&self, dry_run: bool) -> Result<Vec<Collected>> {
+        let collected = |(state, done): (PathBuf, Result<()>)| {
+            let id = "snapshot".to_owned();
+            match done {
+                Ok(()) => Collected {
+                    id,
+                    finding: Finding::GivenBack {
+                        why: format!("the making of {} was interrupted", state.display()),
+                    },
+                },
+                Err(e) => failed(id, [e]),
+            }
+        };
+        let found = self.shelf().collect(dry_run)?;
+        Ok(found.into_iter().map(collected).collect())
     }
 
     /// Chroots whose VM has no run dir any more: the host went down, or somebody removed it.

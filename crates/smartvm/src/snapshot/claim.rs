@@ -1,5 +1,6 @@
 //! A snapshot in the making: everything under hidden names, with an owner file, until the
-//! state file gets its name as the very last.
+//! state file gets its name as the very last. Its maker holds the directory's lock as long as
+//! it lives.
 //!
 //! ```text
 //! .NAME.d.making/  owner file, state, drives, manifest      .MEMORY.making
@@ -11,7 +12,7 @@
 //!     NAME.d/      owner file gone
 //! ```
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -22,13 +23,17 @@ use super::stamp::{Stamp, Stamps};
 use super::usage;
 use crate::durable::sync_dir;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Ledger;
+use crate::rundir::file;
+use crate::step::Step;
 use crate::step::owner::{self, Owner};
 
 /// The name of the memory in the stamps.
 pub(super) const MEMORY: &str = "memory";
 
-/// Claims the place of a snapshot that is to be made: refuses where anything of one is.
-pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()> {
+/// Claims the place of a snapshot that is to be made: refuses where anything of one is. What
+/// this returns is to be held while it is made.
+pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<File> {
     if makes_parent {
         crate::durable::private_dir(place.parent())?;
     }
@@ -42,22 +47,22 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()
         }
     }
     let work = place.work();
-    if let Some(other) = Owner::read(&work)? {
-        if other.is_alive() {
+    if work.symlink_metadata().is_ok() {
+        if usage::is_locked(&work)? {
             let message = format!(
-                "another snapshot is being made at {}, of VM {}",
-                place.state().display(),
-                other.vm
+                "another snapshot is being made at {}",
+                place.state().display()
             );
             return Err(Error::new(ErrorKind::WrongState, message).at(work));
         }
-        give_back(place, false, &other)?;
+        remove_work(place)?;
     }
-    owner::claim(&work, who)?;
+    owner::make_dir(&work)?;
+    let held = usage::lock(&work)?;
+    owner::mark(&work, who)?;
     for dir in [DRIVES, USES] {
         crate::durable::private_dir(&work.join(dir))?;
     }
-    drop(usage::lock(&work)?);
     // Made here, as Firecracker would make them for everybody to read.
     for path in [work.join(STATE), place.memory_work()] {
         OpenOptions::new()
@@ -67,7 +72,14 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<()
             .open(&path)
             .map_err(|e| Error::io("making", path, e))?;
     }
-    Ok(())
+    Ok(held)
+}
+
+/// Whether nothing of a snapshot is there, whole or not.
+pub(super) fn is_empty(place: &Place) -> bool {
+    let (dir, work, memory) = (place.dir(), place.work(), place.memory_work());
+    let all = [place.state(), place.memory(), &dir, &work, &memory];
+    all.iter().all(|path| path.symlink_metadata().is_err())
 }
 
 /// Gives every file its name; the snapshot is there as a whole or, to whoever looks for its
@@ -96,35 +108,85 @@ pub(super) fn settle(place: &Place) -> Result<()> {
 
 /// Removes a snapshot of this owner's that isn't whole; one that is stays.
 pub(crate) fn give_back(place: &Place, made_parent: bool, who: &Owner) -> Result<()> {
-    let (work, dir) = (place.work(), place.dir());
-    if Owner::read(&dir)?.as_ref() == Some(who) {
-        if !dir.join(STATE).exists() && place.state().symlink_metadata().is_ok() {
-            return settle(place);
-        }
-        // Whether the memory has its name already: only ours is removed.
-        let ours = Stamps::read(&dir);
-        if let (Some(ours), Ok(there)) = (ours.get(MEMORY), Stamp::of(place.memory()))
-            && ours.same_file(&there)
-        {
-            remove_file(place.memory())?;
-        }
-        remove_file(&place.memory_work())?;
-        remove_claimed(&dir)?;
-    } else if work.symlink_metadata().is_ok() {
-        // Without an owner file it was claimed just now, and holds nothing yet.
-        if Owner::read(&work)?.is_some_and(|owner| owner != *who) {
-            return Ok(());
-        }
-        remove_file(&place.memory_work())?;
-        remove_claimed(&work)?;
+    // Without an owner file it was claimed just now, and holds nothing yet.
+    let is_ours = |dir: &Path, unmarked: bool| match Owner::read(dir) {
+        Ok(owner) => Ok(owner.map_or(unmarked, |owner| owner == *who)),
+        Err(e) => Err(e),
+    };
+    let work = place.work();
+    if is_ours(&place.dir(), false)? {
+        remove_named(place, made_parent)
+    } else if work.symlink_metadata().is_ok() && is_ours(&work, true)? {
+        remove_work(place)?;
+        remove_parent(place, made_parent);
+        Ok(())
     } else {
-        return Ok(());
+        Ok(())
     }
+}
+
+/// Removes what the dead maker of a snapshot left here, whoever that was; one that is whole
+/// stays. Returns whether there is anything to do, which `dry_run` leaves.
+pub(super) fn collect(place: &Place, made_parent: bool, dry_run: bool) -> Result<bool> {
+    let (work, dir) = (place.work(), place.dir());
+    let (begun, named) = (work.is_dir(), dir.join(owner::FILE).exists());
+    if !begun && !named {
+        return Ok(false);
+    }
+    let there = if begun { &work } else { &dir };
+    if usage::is_locked(there)? || Owner::read(there)?.is_some_and(|it| is_known_to(&it, place)) {
+        return Ok(false);
+    }
+    if !dry_run && begun {
+        remove_work(place)?;
+        remove_parent(place, made_parent);
+    } else if !dry_run {
+        remove_named(place, made_parent)?;
+    }
+    Ok(true)
+}
+
+/// Whether the claim stands in its VM's ledger: whoever mends that VM gives it back.
+fn is_known_to(owner: &Owner, place: &Place) -> bool {
+    let ledger = owner.runtime_dir().join(owner.vm()).join(file::LEDGER);
+    let Ok(Some(ledger)) = Ledger::open(&ledger) else {
+        return false;
+    };
+    ledger.entries().iter().any(|entry| {
+        !entry.undone
+            && matches!(&entry.step, Step::ClaimSnapshot { state, .. } if state == place.state())
+    })
+}
+
+/// A snapshot whose directory has its name, but maybe not all else.
+fn remove_named(place: &Place, made_parent: bool) -> Result<()> {
+    let dir = place.dir();
+    if !dir.join(STATE).exists() && place.state().symlink_metadata().is_ok() {
+        return settle(place);
+    }
+    // Whether the memory has its name already: only ours is removed.
+    let ours = Stamps::read(&dir);
+    if let (Some(ours), Ok(there)) = (ours.get(MEMORY), Stamp::of(place.memory()))
+        && ours.same_file(&there)
+    {
+        remove_file(place.memory())?;
+    }
+    remove_file(&place.memory_work())?;
+    remove_claimed(&dir)?;
+    remove_parent(place, made_parent);
+    Ok(())
+}
+
+fn remove_work(place: &Place) -> Result<()> {
+    remove_file(&place.memory_work())?;
+    remove_claimed(&place.work())
+}
+
+fn remove_parent(place: &Place, made_parent: bool) {
     if made_parent {
         // Only if nothing else is in it by now.
         let _others_are_there = std::fs::remove_dir(place.parent());
     }
-    Ok(())
 }
 
 /// The owner file goes last: until then the directory is known to be ours.

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::capture::Captured;
 use super::create::Making;
-use super::manifest::{DriveFile, FileSum, Manifest, Parent};
+use super::manifest::{DriveFile, FileSum, Manifest};
 use super::place::{DRIVES, MANIFEST, STATE};
 use super::stamp::{Stamp, Stamps};
-use super::{drive_name, host, usage};
+use super::{drive_name, host};
 use crate::durable::sync_dir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::rundir::VmState;
-use crate::spec::SnapshotType;
 use crate::storage::checksum::sha256_of_file;
 use crate::storage::{Watch, copy_sparse};
 use crate::vm::blocking;
@@ -50,14 +50,11 @@ impl Making {
     }
 
     /// Checksums and the manifest, while the VM runs on.
-    pub(super) async fn describe(
-        &self,
-        state: &VmState,
-        mut drives: Vec<DriveFile>,
-        parent: Option<Parent>,
-    ) -> Result<Manifest> {
-        let (place, kind, state) = (self.place.clone(), self.kind, state.clone());
+    pub(super) async fn describe(&self, captured: &Captured) -> Result<()> {
+        let (place, kind, id) = (self.place.clone(), self.kind, self.id.clone());
         let (vm, stop) = (self.vm.id().clone(), Arc::clone(&self.stop));
+        let (state, parent) = (captured.state.clone(), captured.parent.clone());
+        let mut drives = captured.drives.clone();
         blocking(move || {
             let (mut quiet, stopped) = (|_| {}, || stop.load(Ordering::Relaxed));
             let mut work = Watch::new(&mut quiet, &stopped);
@@ -72,7 +69,7 @@ impl Making {
                 stamps.set(&format!("drive {}", drive.drive_id), Stamp::of(&file)?);
             }
             let manifest = Manifest {
-                id: uuid::Uuid::new_v4().to_string(),
+                id,
                 vm,
                 created_at: crate::teardown::now(),
                 kind,
@@ -82,17 +79,13 @@ impl Making {
                 memory: sum(&place.memory_work(), &mut work)?,
                 drives,
                 vsock: state.paths.vsock.clone(),
-                parent: parent.filter(|_| kind == SnapshotType::Diff),
+                parent,
                 spec: state.spec.clone(),
             };
-            if let Some(parent) = &manifest.parent {
-                usage::add_child(parent, &manifest.id, &place)?;
-            }
             stamps.write(&dir)?;
             manifest.write(&dir.join(MANIFEST))?;
             sync_dir(&dir.join(DRIVES))?;
-            sync_dir(&dir)?;
-            Ok(manifest)
+            sync_dir(&dir)
         })
         .await
     }

@@ -4,6 +4,7 @@
 //! docs/snapshots.md describes the files. [`MicroVm::snapshot`](crate::MicroVm::snapshot)
 //! makes one, [`SmartVm::restore`](crate::SmartVm::restore) restores it.
 
+mod capture;
 pub(crate) mod claim;
 mod content;
 mod create;
@@ -15,6 +16,7 @@ mod place;
 mod recover;
 mod refuse;
 mod restore;
+mod shelf;
 mod stamp;
 pub(crate) mod usage;
 mod verify;
@@ -29,6 +31,7 @@ pub use place::Place;
 pub(crate) use recover::{interrupted, recover};
 pub use restore::RestoreOptions;
 pub(crate) use restore::whole_memory;
+pub use shelf::Shelf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::SnapshotType;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Place, claim};
+use super::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
@@ -89,9 +89,8 @@ fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
     run_dir.write_state(&state)
 }
 
-/// Ends the entry of a snapshot that is whole: it is the user's now.
-pub(super) fn keep(run_dir: &RunDir, place: &Place) -> Result<()> {
-    claim::settle(place)?;
+/// Ends the entry of a snapshot that needs its VM no more: it is its maker's from here on.
+pub(super) fn hand_over(run_dir: &RunDir, place: &Place) -> Result<()> {
     let path = run_dir.file(file::LEDGER);
     let Some(mut ledger) = Ledger::open(&path)? else {
         return Ok(());

@@ -1,5 +1,6 @@
 //! What can't be put into a snapshot, found before anything is touched.
 
+use super::{Place, Snapshot, usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::rundir::VmState;
@@ -30,9 +31,22 @@ pub(super) fn refuse(state: &VmState, kind: SnapshotType, vm: &str) -> Result<()
              it with enableDiffSnapshots",
         ));
     }
-    if state.base.is_none() {
-        let message = format!("VM {vm} has no snapshot that a diff could build on");
-        return Err(Error::new(ErrorKind::WrongState, message).hint("make a full snapshot first"));
+    let none = |why: String| {
+        let message = format!("VM {vm} has no snapshot that a diff could build on{why}");
+        Error::new(ErrorKind::WrongState, message).hint("make a full snapshot first")
+    };
+    let base = state.base.as_ref().ok_or_else(|| none(String::new()))?;
+    let place = Place::new(&base.snapshot_path, &base.mem_file_path)?;
+    if usage::is_locked(&place.work())? {
+        let message = format!("the last snapshot of VM {vm} isn't finished yet");
+        return Err(Error::new(ErrorKind::WrongState, message)
+            .at(place.state())
+            .hint("wait for it, then make the diff that builds on it"));
+    }
+    let there = Snapshot::open(&place).is_ok_and(|it| it.manifest().id == base.id);
+    if !there {
+        let gone = format!(": {} is gone", place.state().display());
+        return Err(none(gone));
     }
     let since = Version::new(1, 15, 0);
     if state.firecracker < since && machine.mem_size_mib > MOST_DIFF_MIB {

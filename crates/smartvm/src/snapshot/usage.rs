@@ -53,6 +53,21 @@ pub(super) fn lock(dir: &Path) -> Result<File> {
     }
 }
 
+/// Whether somebody holds that lock now. Nothing is made for it.
+pub(super) fn is_locked(dir: &Path) -> Result<bool> {
+    let path = dir.join(LOCK);
+    let file = match OpenOptions::new().write(true).open(&path) {
+        Ok(file) => file,
+        Err(e) if is_missing(&e) => return Ok(false),
+        Err(e) => return Err(Error::io("opening", path, e)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(Error::io("locking", path, e)),
+    }
+}
+
 /// Where the use of a snapshot by this VM is written down.
 fn use_file(dir: &Path, vm: &str, runtime_dir: &Path) -> PathBuf {
     let key = sha256_of(runtime_dir.as_os_str().as_encoded_bytes());
@@ -115,17 +130,12 @@ pub(super) fn users(dir: &Path, id: &str) -> Result<Vec<String>> {
 }
 
 /// Writes down, with the parent, that a diff builds on it.
-pub(super) fn add_child(parent: &Parent, child: &str, place: &Place) -> Result<()> {
+pub(super) fn add_child(parent: &Parent, child: &Parent) -> Result<()> {
     let dir = Place::new(&parent.snapshot_path, &parent.mem_file_path)?.dir();
     let _lock = lock(&dir)?;
     durable::private_dir(&dir.join(CHILDREN))?;
-    let child_is = Parent {
-        id: child.to_owned(),
-        snapshot_path: place.state().to_owned(),
-        mem_file_path: place.memory().to_owned(),
-    };
-    let path = dir.join(CHILDREN).join(format!("{child}.json"));
-    durable::write_state(&path, FORMAT, &child_is)
+    let path = dir.join(CHILDREN).join(format!("{}.json", child.id));
+    durable::write_state(&path, FORMAT, child)
 }
 
 /// The diffs that build on the snapshot in `dir` and are still there.

@@ -30,6 +30,16 @@ pub struct NetworkManagerOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(into, strip_option))]
     pub firewall: Option<FirewallConfig>,
+    /// Whether guests may reach one another. Default: false. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub guests_may_talk: Option<bool>,
+    /// Services of the host that guests may reach at the gateway's address: `tcp/8080`,
+    /// `udp/53`, or a name (dns, http, https, ntp, ssh). Default: none. An addition to the
+    /// interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[builder(default, setter(into))]
+    pub host_services: Vec<String>,
     /// Tunnel for the guests' traffic. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(into, strip_option))]
@@ -54,6 +64,8 @@ impl From<&SmartVmOptions> for NetworkManagerOptions {
             bridge_name: options.bridge_name.clone(),
             subnet: options.subnet.clone(),
             firewall: options.firewall.clone(),
+            guests_may_talk: options.guests_may_talk,
+            host_services: options.host_services.clone(),
             wireguard: options.wireguard.clone(),
         }
     }

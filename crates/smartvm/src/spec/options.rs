@@ -60,6 +60,16 @@ pub struct SmartVmOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(into, strip_option))]
     pub firewall: Option<FirewallConfig>,
+    /// Whether guests may reach one another. Default: false. An addition to the interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[builder(default, setter(strip_option))]
+    pub guests_may_talk: Option<bool>,
+    /// Services of the host that guests may reach at the gateway's address: `tcp/8080`,
+    /// `udp/53`, or a name (dns, http, https, ntp, ssh). Default: none. An addition to the
+    /// interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[builder(default, setter(into))]
+    pub host_services: Vec<String>,
     /// Tunnel for the guests' traffic. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[builder(default, setter(into, strip_option))]

@@ -11,7 +11,7 @@ use crate::storage;
 
 use super::owner::{self, Owner};
 
-pub(super) fn make_dir(path: &Path) -> Result<()> {
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(path)

@@ -8,6 +8,7 @@ pub(crate) mod owner;
 pub(crate) mod process;
 mod words;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -133,7 +134,7 @@ pub enum Step {
 }
 
 /// What a step came to, where its undo needs to know.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The process that was started.
@@ -193,7 +194,7 @@ impl Step {
             } => {
                 file::stage_drive(drive_id, source, target, hands.cancelled)?;
             }
-            Self::ClaimSnapshot { .. } => return self.claim_snapshot(),
+            Self::ClaimSnapshot { .. } => drop(self.claim_snapshot()?),
             Self::UseSnapshot {
                 dir,
                 id,
@@ -255,9 +256,10 @@ impl Step {
         Ok(Outcome::default())
     }
 
-    /// Does a [`Step::ClaimSnapshot`], for which no hands are needed.
-    pub(crate) fn claim_snapshot(&self) -> Result<Outcome> {
-        if let Self::ClaimSnapshot {
+    /// Does a [`Step::ClaimSnapshot`], for which no hands are needed; returns what its maker
+    /// holds.
+    pub(crate) fn claim_snapshot(&self) -> Result<Option<File>> {
+        let Self::ClaimSnapshot {
             state,
             memory,
             makes_parent,
@@ -265,11 +267,11 @@ impl Step {
             runtime_dir,
             ..
         } = self
-        {
-            let place = Place::new(state, memory)?;
-            claim::claim(&place, *makes_parent, &Owner::of(vm, runtime_dir)?)?;
-        }
-        Ok(Outcome::default())
+        else {
+            return Ok(None);
+        };
+        let place = Place::new(state, memory)?;
+        claim::claim(&place, *makes_parent, &Owner::of(vm, runtime_dir)?).map(Some)
     }
 
     /// Gives it back, whether it was done in full, in part or not at all.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{make_dir, remove as remove_file};
+pub(crate) use super::file::make_dir;
+use super::file::remove as remove_file;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::boot_id;
@@ -63,16 +64,16 @@ impl Owner {
         let message = format!("{} belongs to VM {vm} of {dir}", path.display());
         Error::new(ErrorKind::WrongState, message).at(path)
     }
-
-    /// Whether its VM may still live: in this boot, with a run dir.
-    pub(crate) fn is_alive(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot_id) && self.is_live()
-    }
 }
 
 /// Makes the directory, and its owner file in it.
 pub(crate) fn claim(dir: &Path, owner: &Owner) -> Result<()> {
     make_dir(dir)?;
+    mark(dir, owner)
+}
+
+/// Makes the owner file in a directory.
+pub(crate) fn mark(dir: &Path, owner: &Owner) -> Result<()> {
     durable::write_state(&dir.join(FILE), FORMAT, owner)
 }
 

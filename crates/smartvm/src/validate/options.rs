@@ -8,8 +8,8 @@ use super::report::{Report, quoted};
 use super::{firewall, wireguard};
 use crate::name::IfName;
 use crate::spec::{
-    BaseImageManagerOptions, BaseImagePreset, EnsureBaseImageOptions, NetworkManagerOptions,
-    Problems, SmartVmOptions,
+    BaseImageManagerOptions, BaseImagePreset, EnsureBaseImageOptions, HostService,
+    NetworkManagerOptions, Problems, SmartVmOptions,
 };
 
 /// Checks the orchestrator's options.
@@ -98,6 +98,14 @@ fn network(options: &NetworkManagerOptions, report: &mut Report) {
     }
     if let Some(rules) = &options.firewall {
         firewall::check(rules, "firewall", report);
+    }
+    for (index, service) in options.host_services.iter().enumerate() {
+        report.demand(
+            HostService::parse(service).is_some(),
+            format!("hostServices[{index}]"),
+            || format!("{} is no service", quoted(service)),
+            "tcp/PORT, udp/PORT, or one of dns, http, https, ntp, ssh",
+        );
     }
     if let Some(tunnel) = &options.wireguard {
         wireguard::check(tunnel, options.bridge_name(), report);

@@ -45,6 +45,7 @@ use crate::network::Network;
 use crate::plan::{Plan, Root};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
+use crate::snapshot::Shelf;
 
 /// How long an operation waits for another one on the same VM.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +56,8 @@ pub struct MicroVm {
     run_dir: RunDir,
     keeper_executable: PathBuf,
     pub(crate) network: Network,
+    /// Where its snapshots are found again.
+    pub(crate) shelf: Shelf,
     /// What its start will do, while it is only created.
     plan: Option<Plan>,
     link: Option<Link>,
@@ -65,34 +68,48 @@ impl MicroVm {
         run_dir: RunDir,
         keeper_executable: PathBuf,
         network: Network,
+        shelf: Shelf,
         plan: Plan,
     ) -> Self {
         Self {
             run_dir,
             keeper_executable,
             network,
+            shelf,
             plan: Some(plan),
             link: None,
         }
     }
 
-    pub(crate) fn existing(run_dir: RunDir, keeper_executable: PathBuf, network: Network) -> Self {
+    pub(crate) fn existing(
+        run_dir: RunDir,
+        keeper_executable: PathBuf,
+        network: Network,
+        shelf: Shelf,
+    ) -> Self {
         Self {
             run_dir,
             keeper_executable,
             network,
+            shelf,
             plan: None,
             link: None,
         }
     }
 
+    /// Another handle of it, which doesn't own it.
+    pub(crate) fn another(&self) -> Self {
+        Self::existing(
+            self.run_dir.clone(),
+            self.keeper_executable.clone(),
+            self.network.clone(),
+            self.shelf.clone(),
+        )
+    }
+
     /// Its id.
     pub fn id(&self) -> &VmId {
         self.run_dir.id()
-    }
-
-    pub(crate) fn keeper_executable(&self) -> &std::path::Path {
-        &self.keeper_executable
     }
 
     /// Its directory.

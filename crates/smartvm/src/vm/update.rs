@@ -11,9 +11,11 @@ use crate::firecracker::model::{
     BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetworkInterfaceUpdate, RateLimiterBody,
 };
 use crate::ledger::Ledger;
+use crate::name::VmId;
+use crate::network::Network;
 use crate::plan::{self, Swap};
 use crate::rundir::{Operation, RunDir, VmState, file};
-use crate::spec::{Balloon, Drive, RateLimiter};
+use crate::spec::{Balloon, Drive, FirewallConfig, RateLimiter};
 use crate::step::{Hands, Step};
 use crate::validate::{ValidateContext, validate};
 
@@ -66,6 +68,12 @@ pub enum Change {
         /// In seconds, 1 to 65535.
         interval_s: u64,
     },
+    /// What the VM alone may reach is replaced: what is denied now ends at once, what is
+    /// allowed goes on.
+    Firewall {
+        /// The new rules; without egress rules, those of the subnet alone hold.
+        firewall: FirewallConfig,
+    },
 }
 
 /// Which way packets go.
@@ -87,14 +95,24 @@ impl MicroVm {
     pub async fn update(&self, change: Change) -> Result<()> {
         let held = self.begin(Operation::Update).await?;
         let (run_dir, client) = (self.run_dir().clone(), self.client());
-        let work = tokio::spawn(async move { apply(run_dir, client, held, change).await });
+        let network = self.network.clone();
+        let work = tokio::spawn(async move { apply(run_dir, client, network, held, change).await });
         work.await
             .map_err(|e| Error::new(ErrorKind::Io, "updating a device").because(e))?
     }
 }
 
-async fn apply(run_dir: RunDir, mut client: Client, mut held: Held, change: Change) -> Result<()> {
+async fn apply(
+    run_dir: RunDir,
+    mut client: Client,
+    network: Network,
+    mut held: Held,
+    change: Change,
+) -> Result<()> {
     let request = match change {
+        Change::Firewall { firewall } => {
+            return set_firewall(run_dir.id().clone(), network, held, firewall).await;
+        }
         Change::SwapDrive {
             drive_id,
             path_on_host,
@@ -154,6 +172,21 @@ async fn apply(run_dir: RunDir, mut client: Client, mut held: Held, change: Chan
     };
     still_valid(&held.state)?;
     client.send(&request).await?;
+    held.done().await
+}
+
+async fn set_firewall(
+    vm: VmId,
+    network: Network,
+    mut held: Held,
+    firewall: FirewallConfig,
+) -> Result<()> {
+    for lease in &mut held.state.leases {
+        lease.firewall.clone_from(&firewall.egress);
+    }
+    held.state.spec.firewall = Some(firewall.clone());
+    still_valid(&held.state)?;
+    blocking(move || network.set_vm_firewall(&vm, firewall.egress.as_ref())).await?;
     held.done().await
 }
 

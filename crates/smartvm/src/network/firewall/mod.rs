@@ -8,7 +8,7 @@
 mod closed;
 mod compile;
 mod counters;
-mod live;
+mod fingerprint;
 mod nft;
 mod policy;
 mod render;
@@ -23,13 +23,14 @@ use serde::{Deserialize, Serialize};
 pub use closed::is_closed;
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
-pub use live::Live;
-pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy};
+pub(super) use fingerprint::{admitted, fingerprint};
+pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy, replace_vm_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;
 
 use crate::name::{IfName, MacAddress};
 use crate::spec::FirewallEgress;
+pub use crate::spec::{HostService, Transport};
 
 /// All that the firewall of one bridge is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,26 +83,6 @@ pub struct Tunnel {
     pub mtu: u16,
     /// Whether nothing of the guests may leave by another interface.
     pub fail_closed: bool,
-}
-
-/// A service of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HostService {
-    /// Its protocol.
-    pub protocol: Transport,
-    /// Its port.
-    pub port: u16,
-}
-
-/// A protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 /// One guest's port of the bridge: no other address may be seen on it.

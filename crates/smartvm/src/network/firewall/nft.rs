@@ -38,35 +38,13 @@ pub fn is_there(bridge: &IfName) -> Result<bool> {
     Ok(objects("inet", &name)?.is_some() && objects("bridge", &name)?.is_some())
 }
 
-/// The kernel's number of the bridge's table, another one whenever it was made anew; `None`:
-/// there is no such table.
-pub(super) fn handle(bridge: &IfName) -> Result<Option<u64>> {
-    let listed = list(&["-t", "list", "table", "inet", &table(bridge)])?;
-    Ok(listed.and_then(|objects| {
-        objects
-            .iter()
-            .find_map(|object| object["table"]["handle"].as_u64())
-    }))
-}
-
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
 /// guest's own policy where it has one.
 pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
     // Once more is once: what it may have left is taken away first.
     remove_vm(bridge, vm)?;
     let name = table(bridge);
-    let mut text = String::new();
-    if let Some(egress) = &vm.policy {
-        let chain = vm_policy(vm);
-        let chains = render::policy(&chain, Some(egress), Scope::Vm)?;
-        text.push_str(&format!("table inet {name} {{\n{chains}}}\n"));
-        for direction in ["out", "back"] {
-            text.push_str(&format!(
-                "add element inet {name} vm_{direction} {{ {} : jump {chain}_{direction} }}\n",
-                vm.ip
-            ));
-        }
-    }
+    let mut text = own_policy(&name, vm)?;
     text.push_str(&format!(
         "add element bridge {name} guests {{ {} }}\nadd element bridge {name} taps {{ \"{}\" }}\n",
         guest_element(vm),
@@ -94,32 +72,56 @@ pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
             ));
         }
     }
+    text.push_str(&forget_own(&name, vm, &known));
+    transaction(&text, &format!("shutting out the guest {}", vm.ip))
+}
+
+/// Puts another policy of its own, or none, in the place of a guest's, in one transaction.
+pub fn replace_vm_policy(bridge: &IfName, vm: &VmPort) -> Result<()> {
+    let name = table(bridge);
+    let known = objects("inet", &name)?.ok_or_else(|| not_up(bridge))?;
+    let text = forget_own(&name, vm, &known) + &own_policy(&name, vm)?;
+    transaction(&text, &format!("setting the rules of the guest {}", vm.ip))
+}
+
+/// The chains of a guest's own policy, and the way to them; nothing where it has none.
+fn own_policy(table: &str, vm: &VmPort) -> Result<String> {
+    let Some(egress) = &vm.policy else {
+        return Ok(String::new());
+    };
     let chain = vm_policy(vm);
-    if known
-        .iter()
-        .any(|(_, object)| *object == format!("{chain}_out"))
-    {
+    let chains = render::policy(&chain, Some(egress), Scope::Vm)?;
+    let mut text = format!("table inet {table} {{\n{chains}}}\n");
+    for direction in ["out", "back"] {
+        text.push_str(&format!(
+            "add element inet {table} vm_{direction} {{ {} : jump {chain}_{direction} }}\n",
+            vm.ip
+        ));
+    }
+    Ok(text)
+}
+
+/// Takes them away, where they are known.
+fn forget_own(table: &str, vm: &VmPort, known: &[(String, String)]) -> String {
+    let chain = vm_policy(vm);
+    let mut text = String::new();
+    let out = format!("{chain}_out");
+    if known.iter().any(|(_, object)| *object == out) {
         for direction in ["out", "back"] {
             let element = format!("vm_{direction} {{ {} : jump {chain}_{direction} }}", vm.ip);
-            text.push_str(&format!("add element inet {name} {element}\n"));
-            text.push_str(&format!("delete element inet {name} {element}\n"));
+            text.push_str(&format!("add element inet {table} {element}\n"));
+            text.push_str(&format!("delete element inet {table} {element}\n"));
         }
-        text.push_str(&forget(&name, &chain, &known, true));
+        text.push_str(&forget(table, &chain, known, true));
     }
-    transaction(&text, &format!("shutting out the guest {}", vm.ip))
+    text
 }
 
 /// Puts another policy in the place of the subnet's, in one transaction: what it denies ends
 /// at once, what it allows goes on.
 pub fn replace_policy(bridge: &IfName, egress: &FirewallEgress) -> Result<()> {
     let name = table(bridge);
-    let Some(known) = objects("inet", &name)? else {
-        return Err(Error::new(
-            ErrorKind::WrongState,
-            format!("the network of {bridge} isn't up"),
-        )
-        .hint("smartvm network up"));
-    };
+    let known = objects("inet", &name)?.ok_or_else(|| not_up(bridge))?;
     let chains = render::policy(SUBNET_POLICY, Some(egress), Scope::Subnet)?;
     let mut text = forget(&name, SUBNET_POLICY, &known, false);
     text.push_str(&format!("table inet {name} {{\n{chains}}}\n"));
@@ -204,6 +206,11 @@ fn transaction(text: &str, doing: &str) -> Result<()> {
         Some(0) => Ok(()),
         _ => Err(refused(&nft, doing, &ended)),
     }
+}
+
+fn not_up(bridge: &IfName) -> Error {
+    let message = format!("the firewall of {bridge} isn't there");
+    Error::new(ErrorKind::WrongState, message).hint("smartvm network up")
 }
 
 fn find() -> Result<PathBuf> {

@@ -103,6 +103,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether it drops a packet.
+    pub(crate) fn denies(&self, packet: Packet) -> bool {
+        self.decide(packet).1 == FirewallAction::Deny
+    }
+}
+
 fn parsed(rule: &FirewallRule, index: usize) -> Result<Rule> {
     let wrong = |what: String| {
         Error::new(

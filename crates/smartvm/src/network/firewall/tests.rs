@@ -186,3 +186,27 @@ fn no_two_bridges_share_a_table_and_no_comment_reaches_nft() {
     assert_ne!(name("a-b"), name("a.b"));
     assert!(!render(&ruleset()).unwrap().contains("web"));
 }
+
+#[test]
+fn every_field_of_a_rule_decides() {
+    let egress: FirewallEgress = serde_json::from_value(serde_json::json!({
+        "defaultAction": "deny",
+        "rules": [
+            { "action": "allow", "to": "10.0.0.0/8", "protocol": "tcp", "ports": [80, 443] },
+            { "action": "allow", "to": "10.0.0.1", "protocol": "icmp" },
+        ],
+    }))
+    .unwrap();
+    let compiled = compile(&Policy::new(&egress).unwrap());
+    let decides = |to: &str, protocol| {
+        let to = to.parse().unwrap();
+        compiled.decide(Packet { to, protocol }).unwrap()
+    };
+    let (allow, deny) = (FirewallAction::Allow, FirewallAction::Deny);
+    assert_eq!(decides("10.9.9.9", Protocol::Tcp(443)), (0, allow));
+    assert_eq!(decides("11.9.9.9", Protocol::Tcp(443)), (2, deny));
+    assert_eq!(decides("10.9.9.9", Protocol::Tcp(444)), (2, deny));
+    assert_eq!(decides("10.9.9.9", Protocol::Udp(443)), (2, deny));
+    assert_eq!(decides("10.0.0.1", Protocol::Icmp), (1, allow));
+    assert_eq!(decides("10.0.0.2", Protocol::Icmp), (2, deny));
+}

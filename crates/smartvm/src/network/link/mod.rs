@@ -35,6 +35,8 @@ pub(crate) struct Device {
     pub(crate) master: Option<u32>,
     /// `bridge`, `tun`, `veth`; none for a real one.
     pub(crate) kind: Option<String>,
+    /// Whether it is a bridge's port that reaches no other such port.
+    pub(crate) isolated: bool,
     /// In bytes.
     pub(crate) mtu: Option<u32>,
 }
@@ -181,12 +183,12 @@ impl Links {
     }
 
     /// Puts a TAP device of ours on the bridge again, where it is there.
-    pub(crate) fn attach(&mut self, tap: &IfName, bridge: &IfName) -> Result<()> {
+    pub(crate) fn attach(&mut self, tap: &IfName, bridge: &IfName, isolated: bool) -> Result<()> {
         let Some(device) = self.find(tap.as_str())? else {
             return Ok(());
         };
         let bridge = self.require(bridge)?.index;
-        let port = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]);
+        let port = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
         let isolated = vec![LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(port),
@@ -302,6 +304,7 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
         address: Vec::new(),
         master: None,
         kind: None,
+        isolated: false,
         mtu: None,
     };
     for attribute in message.attributes {
@@ -312,10 +315,15 @@ fn device(message: RouteNetlinkMessage) -> Option<Device> {
             LinkAttribute::Controller(master) => device.master = Some(master),
             LinkAttribute::Mtu(mtu) => device.mtu = Some(mtu),
             LinkAttribute::LinkInfo(infos) => {
-                device.kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => device.kind = Some(kind.to_string()),
+                        LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                            device.isolated = port.contains(&InfoBridgePort::Isolated(true));
+                        }
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

@@ -1,0 +1,12 @@
+//! Made-up networks for the tiers that need some: everything is in namespaces of a test's own,
+//! and goes with its processes. Each tier uses a part of it.
+
+#![allow(dead_code, unused_imports)]
+
+mod capture;
+mod internet;
+mod space;
+
+pub(crate) use capture::Capture;
+pub(crate) use internet::{Internet, answer_all};
+pub(crate) use space::{Space, move_in, wait};
