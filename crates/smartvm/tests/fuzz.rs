@@ -273,10 +273,10 @@ fn archives_of_images() {
 fn names_of_images() {
     let seeds = [
         "alpine:3.20",
-        "[::1]:5000/team/tool@sha256:00",
+        "[::1]:5000/team/tool@sha256:DIGEST",
         "docker://a.b:1/c_d/e-f:g",
     ];
-    let seeds = seeds.map(|seed| seed.replace("00", &"0f".repeat(32)).into_bytes());
+    let seeds = seeds.map(|seed| seed.replace("DIGEST", &"0f".repeat(32)).into_bytes());
     fuzz("names of images", &seeds, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let Ok(reference) = text.parse::<smartvm::storage::oci::Reference>() else {
@@ -287,8 +287,9 @@ fn names_of_images() {
             full.parse::<smartvm::storage::oci::Reference>().unwrap(),
             reference
         );
+        assert!(!full.contains(['\0', '\n', ' ']), "{full:?}");
         assert!(
-            !full.contains(['\0', '\n', ' ']) && !full.contains(".."),
+            full.split('/').all(|part| !part.starts_with('.')),
             "{full:?}"
         );
         true
