@@ -10,7 +10,6 @@ mod settings;
 mod terminal;
 mod verb;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,7 +38,7 @@ fn main() -> ExitCode {
 fn keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
     let protocol = smartvm::keeper::PROTOCOL.to_string();
     let done = match arguments {
-        [version, run_dir] if *version == *protocol => smartvm::keeper::run(Path::new(run_dir)),
+        [version] if *version == *protocol => smartvm::keeper::run(),
         _ => Err(smartvm::Error::new(
             smartvm::ErrorKind::Invalid,
             "this verb is smartvm's own; owner and keeper must be of the same version",

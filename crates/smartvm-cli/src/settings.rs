@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use smartvm::spec::SmartVmOptions;
+use smartvm::spec::{MicroVmSpec, SmartVmOptions};
 use smartvm::storage::download::Settings;
 use smartvm::storage::oci::registry::Credentials;
+use smartvm::validate::{ValidateContext, read_file};
 use smartvm::{Parts, Result, SmartVm};
 
 use crate::cli::Global;
@@ -114,4 +115,13 @@ fn platform_directories() -> (PathBuf, PathBuf) {
         None => data.join("runtime"),
     };
     (data, runtime)
+}
+
+/// The spec in this file. Where its shape is wrong, what is wrong with its content is told at
+/// the same time.
+pub(crate) fn spec(options: &SmartVmOptions, file: &Path) -> Result<MicroVmSpec> {
+    smartvm::spec::load_file(file).map_err(|misshapen| {
+        let context = ValidateContext::from(options);
+        read_file(file, &context).err().unwrap_or(misshapen)
+    })
 }

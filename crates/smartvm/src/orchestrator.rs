@@ -16,7 +16,7 @@ pub use recover::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
-use crate::keeper;
+use crate::keeper::{self, Starting};
 use crate::ledger::Ledger;
 use crate::name::VmId;
 use crate::network::{Lease, Network, Wiring};
@@ -24,7 +24,7 @@ use crate::plan::{self, Plan};
 use crate::process::ProcessId;
 use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
 use crate::snapshot::Shelf;
-use crate::spec::{MicroVmSpec, RuntimeOptions, SmartVmOptions};
+use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::step::Step;
 use crate::teardown;
 use crate::validate::{ValidSpec, ValidateContext, validate};
@@ -167,21 +167,25 @@ impl SmartVm {
     pub async fn create(&self, spec: &MicroVmSpec) -> Result<MicroVm> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         // What the plan refuses is refused before anything is made.
-        let id = self.plan(spec)?.id;
+        let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
         let context = self.check_context();
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let (network, shelf) = (self.network.clone(), self.shelf());
-        blocking(move || {
+        // Who makes a VM that ends with it is who starts it: soon, as a rule.
+        let starting = (unwired.spec.lifetime.unwrap_or_default() == Lifetime::Owner)
+            .then(|| Starting::begin(keeper.clone()));
+        let made = blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&id)?;
+            let (run_dir, lock) = runtime.create(&unwired.id)?;
             let made = (|| {
                 let leases = lease(&run_dir, &network, &valid)?;
-                let wiring = match leases.is_empty() {
-                    true => None,
-                    false => Some(network.wiring(leases.clone())?),
+                let plan = if leases.is_empty() {
+                    unwired
+                } else {
+                    let wiring = network.wiring(leases.clone())?;
+                    planner.plan(&valid, unwired.id, Some(&wiring))?
                 };
-                let plan = planner.plan(&valid, id, wiring.as_ref())?;
                 run_dir.write_state(&created(&plan, leases)?)?;
                 Ok(plan)
             })();
@@ -189,7 +193,12 @@ impl SmartVm {
             drop(lock);
             Ok(MicroVm::created(run_dir, keeper, network, shelf, made?))
         })
-        .await
+        .await;
+        match (made, starting) {
+            (Ok(vm), starting) => Ok(vm.with_keeper(starting)),
+            (Err(e), Some(starting)) => Err(e.with_cleanup(starting.end().await.err())),
+            (Err(e), None) => Err(e),
+        }
     }
 
     /// Makes the run dir of a VM whose plan was checked.

@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest tick of a kernel's timer.
+const TICK: Duration = Duration::from_millis(10);
+/// Its multiples' fractions are spread evenly, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+
 /// Median and quartiles of what was measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Summary {
@@ -45,6 +50,10 @@ pub(crate) enum Figures {
 impl Figures {
     /// Measures both sides in turn. Each returns what it took, so that what isn't to be
     /// measured (preparing, cleaning up) can be left out. The first pair only warms up.
+    ///
+    /// KVM waits for the kernel's grace periods, which end at ticks of its timer: whoever
+    /// begins at the same moment of a tick each time measures the tick. So each begins at
+    /// another.
     pub(crate) fn pairs(
         pairs: usize,
         mut ours: impl FnMut() -> Duration,
@@ -52,6 +61,15 @@ impl Figures {
     ) -> Self {
         let mut measured = Vec::with_capacity(pairs);
         for pair in 0..=pairs {
+            let moment = TICK.mul_f64((pair as f64 * GOLDEN).fract());
+            let mut ours = || {
+                std::thread::sleep(moment);
+                ours()
+            };
+            let mut floor = || {
+                std::thread::sleep(moment);
+                floor()
+            };
             // Whoever goes first may find warmer or colder caches: in turn, too.
             let (a, b) = if pair % 2 == 0 {
                 let a = ours();

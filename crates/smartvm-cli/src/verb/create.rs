@@ -5,7 +5,7 @@ use smartvm::spec::Lifetime;
 use smartvm::{Result, SmartVm};
 
 use crate::cli::{HostArgs, JailArgs};
-use crate::{output, progress};
+use crate::{output, progress, settings};
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -22,7 +22,7 @@ pub(crate) struct CreateArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
-    let mut spec: smartvm::spec::MicroVmSpec = smartvm::spec::load_file(&args.file)?;
+    let mut spec = settings::spec(smartvm.options(), &args.file)?;
     // It has to outlive this process, or it could never be started.
     spec.lifetime = Some(Lifetime::Detached);
     if args.network {

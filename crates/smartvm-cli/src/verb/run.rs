@@ -14,7 +14,7 @@ use super::image::pull::When;
 use crate::cli::{HostArgs, JailArgs};
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
-use crate::{image_name, image_spec, output, progress};
+use crate::{image_name, image_spec, output, progress, settings};
 
 /// How long a guest may take from its start until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
@@ -78,8 +78,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
-    smartvm.ensure_binary(&progress::downloads()).await?;
     let (spec, image) = args.spec(smartvm).await?;
+    smartvm.ensure_binary(&progress::downloads()).await?;
     let (how, command) = args.process(image.as_ref());
     let spec = args.for_command(spec, &command);
     let mode = match keeps_drives(&spec, smartvm) {
@@ -140,7 +140,7 @@ async fn end(mut vm: MicroVm, mode: StopMode, status: Result<u8>) -> Result<u8> 
 impl RunArgs {
     async fn spec(&self, smartvm: &SmartVm) -> Result<(MicroVmSpec, Option<Image>)> {
         let (mut spec, image) = match (&self.file, &self.image) {
-            (Some(file), _) => (smartvm::spec::load_file::<MicroVmSpec>(file)?, None),
+            (Some(file), _) => (settings::spec(smartvm.options(), file)?, None),
             (None, Some(image)) => {
                 let tell = &mut super::image::told;
                 let watch = &mut Watch::new(tell, &|| false);
@@ -150,7 +150,8 @@ impl RunArgs {
                     image_spec::from_image(smartvm.options(), image, self.scratch, modules)?
                 };
                 if let Image::Stored(_) = image {
-                    image_spec::store(smartvm.options())?.serve(smartvm.runtime().path())?;
+                    image_spec::store(smartvm.options())?
+                        .serve(smartvm.runtime().path(), &smartvm.shelf())?;
                 }
                 (spec, Some(image))
             }

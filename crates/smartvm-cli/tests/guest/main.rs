@@ -15,6 +15,7 @@ mod jail;
 mod lab;
 mod network;
 mod oci;
+mod readme;
 mod snapshots;
 mod support;
 #[path = "../tunnel/mod.rs"]

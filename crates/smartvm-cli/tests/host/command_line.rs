@@ -109,7 +109,7 @@ fn problems_of_shape_and_of_content_are_told_together() {
     let shaped = serde_json::to_string(&spec).unwrap();
     let path = corner.file("spec.json");
     std::fs::write(&path, shaped.replacen('{', "{\"colour\":\"red\",", 1)).unwrap();
-    for verb in ["validate", "plan"] {
+    for verb in ["validate", "plan", "create", "run"] {
         let refused = corner.command().args([verb, "-f"]).arg(&path).assert();
         let told = text(&refused.code(2).get_output().stderr);
         for place in ["colour", "id", "machineConfig.vcpuCount"] {

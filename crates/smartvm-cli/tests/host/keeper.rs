@@ -64,3 +64,63 @@ async fn a_keeper_at_rest_goes_on_keeping_and_holds_little() {
     let ended = vm.stop(smartvm::vm::StopMode::Kill).await.unwrap();
     assert_eq!(ended.reason, Reason::Killed);
 }
+
+/// The keepers among this process's children that keep nothing yet, or nothing any more.
+fn idle_keepers() -> Vec<u32> {
+    let me = std::process::id();
+    let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        let mut rest = rest.split(' ');
+        let (state, parent) = (rest.next()?, rest.next()?);
+        (name == "smartvm" && state != "Z" && parent == me.to_string()).then_some(pid)
+    });
+    children.collect()
+}
+
+/// Other tests of this process have keepers as well: this is run by itself.
+fn alone(test: &str) -> bool {
+    const ALONE: &str = "SMARTVM_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+    itself
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1");
+    assert!(itself.status().unwrap().success(), "{test}");
+    false
+}
+
+#[tokio::test]
+async fn a_keeper_that_keeps_nothing_yet_ends_with_its_handle_and_is_replaced_if_killed() {
+    if !alone(
+        "keeper::a_keeper_that_keeps_nothing_yet_ends_with_its_handle_and_is_replaced_if_killed",
+    ) {
+        return;
+    }
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let until = async |many: usize| {
+        let begin = std::time::Instant::now();
+        while idle_keepers().len() != many {
+            assert!(begin.elapsed() < PATIENCE, "{:?}", idle_keepers());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let vm = smartvm.create(&corner.small()).await.unwrap();
+    until(1).await;
+    drop(vm);
+    until(0).await;
+    let mut vm = smartvm.create(&corner.small()).await.unwrap();
+    until(1).await;
+    let idle = smartvm::process::ProcessId::of(idle_keepers()[0]).unwrap();
+    let idle = idle.unwrap().open().unwrap().unwrap();
+    idle.signal(Signal::KILL).unwrap();
+    assert!(idle.wait(PATIENCE).unwrap());
+    vm.start(&StartOptions::default()).await.unwrap();
+    let ended = vm.stop(smartvm::vm::StopMode::Kill).await.unwrap();
+    assert_eq!(ended.reason, Reason::Killed);
+    until(0).await;
+}

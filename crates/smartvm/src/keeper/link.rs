@@ -1,12 +1,10 @@
 //! The owner's side: starting a keeper and talking to it.
 
-use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -32,27 +30,20 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts the keeper of the VM in this run dir.
-    pub fn spawn(executable: &Path, run_dir: &RunDir, max_runtime_s: Option<u64>) -> Result<Self> {
+    /// Starts a keeper, which keeps nothing yet.
+    pub fn spawn(executable: &Path) -> Result<Self> {
         reap();
         let failed = |e: std::io::Error| Error::io("starting the keeper", executable, e);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(run_dir.file("keeper.log"))
-            .map_err(failed)?;
+        // Once it keeps a VM it writes to a log in the run dir.
         let mut child = Command::new(executable)
             .arg(VERB)
             .arg(PROTOCOL.to_string())
-            .arg(run_dir.path())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(log)
-            .current_dir("/")
+            .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
         match ProcessId::of(child.id())? {
@@ -60,18 +51,39 @@ impl Link {
                 stream: BufReader::new(ours),
                 process,
                 child: Some(child),
-                max_runtime_s,
+                max_runtime_s: None,
             }),
-            None => {
-                let status = child.wait().map_err(failed)?;
-                Err(Error::new(
-                    ErrorKind::Host,
-                    format!("the keeper ended at once: {status}"),
-                )
-                .at(executable)
-                .hint("is this executable the smartvm command of the same version?"))
-            }
+            None => Err(ended_at_once(child.wait().map_err(failed)?).at(executable)),
         }
+    }
+
+    /// Whether the keeper still runs.
+    pub(crate) fn lives(&self) -> bool {
+        matches!(self.process.is_alive(), Ok(true))
+    }
+
+    /// Tells it which VM it keeps.
+    pub(crate) fn keep(&mut self, run_dir: &RunDir, max_runtime_s: Option<u64>) -> Result<()> {
+        self.max_runtime_s = max_runtime_s;
+        let keep = Request::Keep {
+            run_dir: run_dir.path().to_owned(),
+        };
+        let ended = self.child.as_mut().map(Child::try_wait);
+        match (self.send(&keep), ended) {
+            (Ok(()), _) => Ok(()),
+            (Err(e), Some(Ok(Some(status)))) => Err(ended_at_once(status).because(e)),
+            (Err(e), _) => Err(e),
+        }
+    }
+
+    /// Ends a keeper that keeps nothing.
+    pub(crate) fn end(mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        drop(self);
+        let ended = child.wait().map(drop);
+        ended.map_err(|e| Error::new(ErrorKind::Host, "awaiting the keeper's end").because(e))
     }
 
     /// The keeper.
@@ -162,6 +174,12 @@ fn reap() {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+fn ended_at_once(status: ExitStatus) -> Error {
+    let message = format!("the keeper ended at once: {status}");
+    Error::new(ErrorKind::Host, message)
+        .hint("is the keeper's executable the smartvm command of the same version?")
 }
 
 fn out_of_step() -> Error {

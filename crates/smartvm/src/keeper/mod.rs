@@ -4,13 +4,18 @@
 //! notices the end, enforces the time limit, and plays the ledger backwards. It holds a
 //! socket from the process that made the VM; when that closes, also by `SIGKILL`, a VM with
 //! lifetime `owner` ends, and a `detached` one that runs lives on.
+//!
+//! It is told which VM is its own only when that is started: its program loads while the VM is
+//! still being made ([`Starting`]). A keeper that was told nothing ends with its owner.
 
 mod console_copy;
+mod inbox;
 mod link;
 mod process;
 mod rest;
 pub mod ring;
 mod signals;
+mod starting;
 mod vmm;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use link::Link;
 pub use process::run;
+pub(crate) use starting::Starting;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::Bind;
@@ -27,7 +33,7 @@ use crate::process::ProcessId;
 /// The hidden verb by which the `smartvm` binary becomes a keeper.
 pub const VERB: &str = "keeper";
 /// The version of what owner and keeper say to each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// What one message may have at most, in bytes.
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
 
@@ -63,6 +69,8 @@ pub struct Pump {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Request {
+    /// Look after the VM in this run dir: the first thing that is said.
+    Keep { run_dir: PathBuf },
     /// Start Firecracker.
     SpawnVmm {
         launch: Launch,

@@ -1,17 +1,18 @@
 //! What the keeper process does, from its start to its end.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::inbox::Inbox;
 use super::rest::{QUIET, rest};
 use super::signals::Signals;
 use super::vmm::{Logs, Vmm};
-use super::{MOST_MESSAGE_BYTES, Reply, Request};
+use super::{Reply, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::{Ended, Reason, reason_unasked};
 use crate::keeper::ring;
@@ -22,31 +23,32 @@ use crate::teardown::{self, StopRequest};
 /// How long another operation may hold the VM's lock when the keeper has to clean up.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Keeps the VM in `run_dir` until it has ended and everything is given back. The socket to
-/// the owner is standard input.
-pub fn run(run_dir: &Path) -> Result<()> {
+/// Keeps the VM that the owner names until it has ended and everything is given back; returns
+/// at once if the owner goes without naming one. The socket to the owner is standard input.
+pub fn run() -> Result<()> {
     // Of its own session, so that a terminal's signals end the owner and not the keeper.
     // It fails only for a process group's leader, which is then by itself anyway.
     let _already_leads = rustix::process::setsid();
-    let me = rustix::process::getpid();
-    rustix::process::set_child_subreaper(Some(me))
-        .map_err(|e| Error::new(ErrorKind::Host, "becoming a subreaper").because(e))?;
-    let run_dir = RunDir::at(run_dir)?;
-    let control = std::io::stdin().as_fd().try_clone_to_owned();
-    let control = control
-        .and_then(|fd| {
-            let stream = UnixStream::from(fd);
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        })
-        .map_err(|e| Error::new(ErrorKind::Host, "opening the socket to the owner").because(e))?;
+    let failed = |what: &'static str| {
+        move |e: rustix::io::Errno| Error::new(ErrorKind::Host, what).because(e)
+    };
+    // No file system is kept busy by the directory that the owner happened to be in.
+    rustix::process::chdir("/").map_err(failed("going to /"))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(failed("becoming a subreaper"))?;
+    let signals = Signals::listen()?;
+    let mut inbox = Inbox::open()?;
+    let Some(run_dir) = told_what_to_keep(&signals, &mut inbox)? else {
+        return Ok(());
+    };
+    let run_dir = RunDir::at(&run_dir)?;
+    log_to(&run_dir)?;
     let mut keeper = Keeper {
-        signals: Signals::listen()?,
+        signals,
         rested: false,
         logs: Logs::open(&run_dir)?,
         run_dir,
-        control: Some(control),
-        received: Vec::new(),
+        inbox: Some(inbox),
         vmm: None,
         deadline: None,
         detached: false,
@@ -57,6 +59,58 @@ pub fn run(run_dir: &Path) -> Result<()> {
     teardown::tear_down(&keeper.run_dir, &lock, reason, ended).map(drop)
 }
 
+/// Waits for the owner's first word: the run dir. `None` when there is nothing to keep.
+fn told_what_to_keep(signals: &Signals, inbox: &mut Inbox) -> Result<Option<PathBuf>> {
+    let mut quiet = Some(timespec(QUIET));
+    loop {
+        match inbox.next()? {
+            Some(Request::Keep { run_dir }) => return Ok(Some(run_dir)),
+            Some(_) => {
+                let message = "the owner doesn't begin with the VM to keep";
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            None => {}
+        }
+        let mut fds = [
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(inbox, PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut fds, quiet.as_ref()) {
+            Ok(0) => {
+                rest();
+                quiet = None;
+            }
+            Ok(_) => {
+                let told_to_end = !fds[0].revents().is_empty();
+                if told_to_end || !inbox.receive() {
+                    return Ok(None);
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::new(ErrorKind::Io, "waiting for the owner").because(e)),
+        }
+    }
+}
+
+/// What is written to standard error goes to a log in the run dir; what the process is called
+/// tells which VM it keeps.
+fn log_to(run_dir: &RunDir) -> Result<()> {
+    let path = run_dir.file("keeper.log");
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| Error::io("opening the keeper's log", &path, e))?;
+    rustix::stdio::dup2_stderr(&log)
+        .map_err(|e| Error::io("opening the keeper's log", &path, e))?;
+    // For whoever looks at the list of processes; nothing depends on it.
+    if let Ok(name) = CString::new(format!("keep {}", run_dir.id())) {
+        let _shown = rustix::thread::set_name(&name);
+    }
+    Ok(())
+}
+
 struct Keeper {
     run_dir: RunDir,
     signals: Signals,
@@ -64,8 +118,7 @@ struct Keeper {
     rested: bool,
     logs: Logs,
     /// The socket to the owner, until that is gone.
-    control: Option<UnixStream>,
-    received: Vec<u8>,
+    inbox: Option<Inbox>,
     vmm: Option<Vmm>,
     /// When the VM's time is up.
     deadline: Option<Instant>,
@@ -125,6 +178,9 @@ impl Keeper {
 
     /// Waits for the next thing to happen, and handles output and requests on the way.
     fn next(&mut self) -> Result<Noticed> {
+        if let Some(noticed) = self.heed()? {
+            return Ok(noticed);
+        }
         let left = self
             .deadline
             .map(|at| at.saturating_duration_since(Instant::now()));
@@ -138,8 +194,8 @@ impl Keeper {
         };
         let mut fds = Vec::with_capacity(6);
         fds.push(PollFd::new(&self.signals, PollFlags::IN));
-        if let Some(control) = &self.control {
-            fds.push(PollFd::new(control, PollFlags::IN));
+        if let Some(inbox) = &self.inbox {
+            fds.push(PollFd::new(inbox, PollFlags::IN));
         }
         if let Some(vmm) = &self.vmm {
             fds.push(PollFd::new(&vmm.pidfd, PollFlags::IN));
@@ -164,7 +220,7 @@ impl Keeper {
         if ready.next().unwrap_or(false) {
             return Ok(Noticed::End(Reason::KeeperStopped));
         }
-        let control_ready = self.control.is_some() && ready.next().unwrap_or(false);
+        let said_something = self.inbox.is_some() && ready.next().unwrap_or(false);
         if let Some(vmm) = &mut self.vmm {
             let ended = ready.next().unwrap_or(false);
             for drain in vmm.drains.iter_mut().filter(|drain| drain.open) {
@@ -176,65 +232,34 @@ impl Keeper {
                 return Ok(Noticed::VmmEnded);
             }
         }
-        if control_ready {
-            self.listen()
-        } else {
-            Ok(Noticed::Nothing)
-        }
-    }
-
-    /// Reads what the owner says.
-    fn listen(&mut self) -> Result<Noticed> {
-        let mut buffer = [0; 4096];
-        let owner_gone = || Ok(Noticed::End(Reason::OwnerEnded));
-        let Some(control) = &mut self.control else {
-            return Ok(Noticed::Nothing);
-        };
-        match control.read(&mut buffer) {
-            Ok(0) => {
-                self.control = None;
-                return if self.detached {
-                    Ok(Noticed::Nothing)
-                } else {
-                    owner_gone()
-                };
-            }
-            Ok(length) => self.received.extend_from_slice(&buffer[..length]),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(Noticed::Nothing),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Ok(Noticed::Nothing),
-            Err(_) => {
-                self.control = None;
-                return if self.detached {
-                    Ok(Noticed::Nothing)
-                } else {
-                    owner_gone()
-                };
-            }
-        }
-        if self.received.len() > MOST_MESSAGE_BYTES {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "the owner's message is too long",
-            ));
-        }
-        while let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.received.drain(..=end).collect();
-            let request = serde_json::from_slice(&line).map_err(|e| {
-                Error::new(
-                    ErrorKind::Corrupt,
-                    "the owner's message can't be understood",
-                )
-                .because(e)
-            })?;
-            if let Some(noticed) = self.handle(request) {
-                return Ok(noticed);
+        if said_something && !self.inbox.as_mut().is_some_and(Inbox::receive) {
+            self.inbox = None;
+            if !self.detached {
+                return Ok(Noticed::End(Reason::OwnerEnded));
             }
         }
         Ok(Noticed::Nothing)
     }
 
-    fn handle(&mut self, request: Request) -> Option<Noticed> {
+    /// Does what the owner has said.
+    fn heed(&mut self) -> Result<Option<Noticed>> {
+        while let Some(inbox) = &mut self.inbox {
+            let Some(request) = inbox.next()? else {
+                break;
+            };
+            if let Some(noticed) = self.handle(request)? {
+                return Ok(Some(noticed));
+            }
+        }
+        Ok(None)
+    }
+
+    fn handle(&mut self, request: Request) -> Result<Option<Noticed>> {
         match request {
+            Request::Keep { .. } => Err(Error::new(
+                ErrorKind::Corrupt,
+                "the owner names another VM to keep",
+            )),
             Request::SpawnVmm {
                 launch,
                 max_runtime_s,
@@ -256,30 +281,20 @@ impl Keeper {
                     },
                 };
                 self.reply(&reply);
-                None
+                Ok(None)
             }
             Request::Detach => {
                 self.detached = true;
                 self.reply(&Reply::Detached);
-                None
+                Ok(None)
             }
-            Request::Abandon { why } => Some(Noticed::End(Reason::StartFailed(why))),
+            Request::Abandon { why } => Ok(Some(Noticed::End(Reason::StartFailed(why)))),
         }
     }
 
-    /// Answers the owner. If that is gone, the end of its socket tells the next moment.
     fn reply(&mut self, reply: &Reply) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        let sent = serde_json::to_vec(reply)
-            .map_err(std::io::Error::other)
-            .and_then(|mut line| {
-                line.push(b'\n');
-                control.write_all(&line)
-            });
-        if let Err(e) = sent {
-            tracing::warn!("answering the owner: {e}");
+        if let Some(inbox) = &mut self.inbox {
+            inbox.reply(reply);
         }
     }
 }

@@ -115,11 +115,12 @@ impl Vmm {
         command
             .args(&launch.args)
             .env_clear()
-            .current_dir(&launch.directory)
             .stdin(console_in.try_clone().map_err(failed)?)
             .stdout(OwnedFd::from(stdout_writer))
             .stderr(OwnedFd::from(stderr_writer));
-        let child = jail::mounts::with_binds(&launch.binds, || command.spawn().map_err(failed))?;
+        let child = jail::mounts::with_binds(&launch.binds, || {
+            spawn_in(&mut command, &launch.directory).map_err(failed)
+        })?;
         // Its ends of the pipes are closed here, so that a stream ends with its writers.
         drop(command);
         let mut vmm = Self::adopt(child, launch, drains, console_in, logs)?;
@@ -255,6 +256,15 @@ impl Drain {
             }
         }
     }
+}
+
+/// Starts it in this directory. The keeper goes there itself, and back again: a command that is
+/// told its directory is started by the slower way, a fork.
+fn spawn_in(command: &mut Command, directory: &Path) -> std::io::Result<Child> {
+    rustix::process::chdir(directory)?;
+    let child = command.spawn();
+    rustix::process::chdir("/")?;
+    child
 }
 
 /// Opened for both, a FIFO neither blocks nor ever ends.

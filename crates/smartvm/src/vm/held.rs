@@ -39,12 +39,6 @@ impl Held {
         blocking(move || self.record().map(drop)).await
     }
 
-    /// The same, where the operation may lead to several states.
-    pub(crate) async fn done_as(mut self, state: State) -> Result<()> {
-        self.state.state = state;
-        blocking(move || self.run_dir.write_state(&self.state)).await
-    }
-
     /// The same, but keeps the lock; blocks.
     pub(super) fn record(mut self) -> Result<(Lock, VmState)> {
         if let Some(state) = self.operation.leads_to() {
@@ -66,5 +60,16 @@ impl MicroVm {
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
         let run_dir = self.run_dir.clone();
         blocking(move || Held::take(run_dir, operation)).await
+    }
+
+    /// An operation that only records the state that it leads to.
+    pub(super) async fn change(&self, operation: Operation, state: State) -> Result<()> {
+        let run_dir = self.run_dir.clone();
+        blocking(move || {
+            let mut held = Held::take(run_dir, operation)?;
+            held.state.state = state;
+            held.run_dir.write_state(&held.state)
+        })
+        .await
     }
 }

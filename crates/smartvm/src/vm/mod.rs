@@ -39,7 +39,7 @@ use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
-use crate::keeper::Link;
+use crate::keeper::{Link, Starting};
 use crate::name::VmId;
 use crate::network::Network;
 use crate::plan::{Plan, Root};
@@ -60,6 +60,8 @@ pub struct MicroVm {
     pub(crate) shelf: Shelf,
     /// What its start will do, while it is only created.
     plan: Option<Plan>,
+    /// Its keeper to be, where its start has begun already.
+    keeper: Option<Starting>,
     link: Option<Link>,
 }
 
@@ -77,8 +79,15 @@ impl MicroVm {
             network,
             shelf,
             plan: Some(plan),
+            keeper: None,
             link: None,
         }
+    }
+
+    /// The same, with a keeper whose start has begun already.
+    pub(crate) fn with_keeper(mut self, keeper: Option<Starting>) -> Self {
+        self.keeper = keeper;
+        self
     }
 
     pub(crate) fn existing(
@@ -93,6 +102,7 @@ impl MicroVm {
             network,
             shelf,
             plan: None,
+            keeper: None,
             link: None,
         }
     }

@@ -153,27 +153,43 @@ impl MicroVm {
     }
 
     /// The part that works on files and processes.
-    async fn take_from_host(&self, plan: Plan, options: StartOptions) -> Result<(Link, ProcessId)> {
+    async fn take_from_host(
+        &mut self,
+        plan: Plan,
+        options: StartOptions,
+    ) -> Result<(Link, ProcessId)> {
+        let begun = match self.keeper.take() {
+            Some(starting) => starting.link().await.ok().filter(Link::lives),
+            None => None,
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
         let network = self.network.clone();
         blocking(move || {
             let mut held = Held::take(run_dir.clone(), Operation::Start)?;
-            held.state.owner = ProcessId::myself()?;
-            let (lock, mut state) = held.record()?;
-            let mut link = match Link::spawn(&executable, &run_dir, plan.spec.max_runtime_s) {
+            // Before anything is written: its program starts while this goes on.
+            let keeper = begun.map_or_else(|| Link::spawn(&executable), Ok);
+            let kept = keeper.and_then(|mut link| {
+                link.keep(&run_dir, plan.spec.max_runtime_s)?;
+                Ok(link)
+            });
+            let mut link = match kept {
                 Ok(link) => link,
                 Err(e) => {
                     // Nobody else is there to clean up.
                     let why = Reason::StartFailed(e.to_string());
-                    let cleanup = teardown::tear_down(&run_dir, &lock, why, None);
+                    let cleanup = teardown::tear_down(&run_dir, &held.into_lock(), why, None);
                     return Err(e.with_cleanup(cleanup.err()));
                 }
             };
-            state.keeper = Some(link.process().clone());
+            held.state.owner = ProcessId::myself()?;
+            held.state.keeper = Some(link.process().clone());
+            let (lock, mut state) = match held.record() {
+                Ok(recorded) => recorded,
+                Err(e) => return Err(abandon(&run_dir, link, e)),
+            };
             let done = (|| {
-                run_dir.write_state(&state)?;
                 options.tell(&Event::KeeperStarted)?;
                 let vmm = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
                 state.vmm = Some(vmm.clone());
@@ -227,7 +243,7 @@ impl MicroVm {
                 State::Running
             }
         };
-        self.begin(Operation::Boot).await?.done_as(begun).await?;
+        self.change(Operation::Boot, begun).await?;
         options.tell(&Event::Started)
     }
 

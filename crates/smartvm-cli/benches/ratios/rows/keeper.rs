@@ -47,6 +47,9 @@ fn memory(corner: &Corner, times: usize) -> Figures {
 fn start(corner: &Corner, times: usize) -> Figures {
     let run_dir = corner.file("keeper-start");
     std::fs::create_dir(&run_dir).unwrap();
+    let keep = serde_json::json!({ "keep": { "runDir": run_dir } });
+    // The shortest thing that it answers.
+    let said = format!("{keep}\n\"detach\"\n");
     Figures::pairs(
         times,
         || {
@@ -55,12 +58,10 @@ fn start(corner: &Corner, times: usize) -> Figures {
             command
                 .arg(keeper::VERB)
                 .arg(keeper::PROTOCOL.to_string())
-                .arg(&run_dir)
                 .stdin(OwnedFd::from(theirs));
             let (took, mut child) = timed(|| {
                 let child = command.spawn().unwrap();
-                // The shortest thing that it answers.
-                (&ours).write_all(b"\"detach\"\n").unwrap();
+                (&ours).write_all(said.as_bytes()).unwrap();
                 let mut answer = [0; 64];
                 let length = (&ours).read(&mut answer).unwrap();
                 assert_eq!(&answer[..length], b"\"detached\"\n");
