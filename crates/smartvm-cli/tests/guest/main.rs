@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commands;
+mod devices;
 // The host tier needs all of it.
 #[allow(dead_code)]
 #[path = "../host/docker_registry.rs"]
@@ -15,8 +16,12 @@ mod jail;
 mod lab;
 mod network;
 mod oci;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod readme;
 mod snapshots;
 mod support;
+mod systemd;
+mod terminal;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
