@@ -4,5 +4,6 @@
 //! and by the guest's synchronous service alike. [`service`] is what runs inside the guest;
 //! it is part of the library so that it can be tested as an ordinary process, without a VM.
 
+pub mod interface;
 pub mod protocol;
 pub mod service;

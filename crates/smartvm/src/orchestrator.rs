@@ -3,6 +3,7 @@
 mod gc;
 #[cfg(feature = "download")]
 mod images;
+pub(crate) mod make;
 mod recover;
 
 use std::path::{Path, PathBuf};
@@ -17,16 +18,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
 use crate::keeper::{self, Starting};
-use crate::ledger::Ledger;
 use crate::name::VmId;
-use crate::network::{Lease, Network, Wiring};
+use crate::network::{Network, Wiring};
 use crate::plan::{self, Plan};
-use crate::process::ProcessId;
-use crate::rundir::{Ended, RunDir, RuntimeDir, State, VmState, file};
+use crate::rundir::{Ended, RuntimeDir, State, VmState};
 use crate::snapshot::Shelf;
 use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
-use crate::step::Step;
-use crate::teardown;
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
 
@@ -79,7 +76,7 @@ impl SmartVm {
     }
 
     /// Another value for the same VMs, to be looked at on another thread.
-    fn looking(&self) -> Self {
+    pub(crate) fn looking(&self) -> Self {
         Self {
             options: self.options.clone(),
             parts: self.parts.clone(),
@@ -124,12 +121,24 @@ impl SmartVm {
         Ok(self.jailer.get_or_init(|| found))
     }
 
+    /// The jailer, where this spec's VM is jailed and may be.
+    pub(crate) fn jailer_for(&self, spec: &MicroVmSpec) -> Result<Option<&Path>> {
+        match plan::jailed(spec, euid_is_root()) && euid_is_root() {
+            true => self.jailer(self.binary()?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub(crate) fn keeper(&self) -> &Path {
+        &self.keeper
+    }
+
     /// Validates a spec and plans its VM, without touching the host. Relative paths are
     /// relative to the current directory.
     pub fn plan(&self, spec: &MicroVmSpec) -> Result<Plan> {
         let valid = validate(spec, &ValidateContext::from(&self.options))?;
         let id = id_of(&valid)?;
-        let without = without_tap(spec);
+        let without = make::without_tap(spec);
         let wiring = match without.is_empty() {
             true => None,
             false => Some(self.network.preview(&id, &without)?),
@@ -140,10 +149,7 @@ impl SmartVm {
     /// What plans have in common.
     fn planner(&self, spec: &MicroVmSpec) -> Result<Planner> {
         let binary = self.binary()?;
-        let jailer = match plan::jailed(spec, euid_is_root()) {
-            true if euid_is_root() => Some(self.jailer(binary)?.to_owned()),
-            _ => None,
-        };
+        let jailer = self.jailer_for(spec)?.map(Path::to_owned);
         Ok(Planner {
             runtime_dir: self.runtime.path().to_owned(),
             firecracker: binary.path().to_owned(),
@@ -177,21 +183,14 @@ impl SmartVm {
             .then(|| Starting::begin(keeper.clone()));
         let made = blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
-            let (run_dir, lock) = runtime.create(&unwired.id)?;
-            let made = (|| {
-                let leases = lease(&run_dir, &network, &valid)?;
-                let plan = if leases.is_empty() {
-                    unwired
-                } else {
-                    let wiring = network.wiring(leases.clone())?;
-                    planner.plan(&valid, unwired.id, Some(&wiring))?
-                };
-                run_dir.write_state(&created(&plan, leases)?)?;
-                Ok(plan)
-            })();
-            let made = made.map_err(|e: Error| e.with_cleanup(unmake(&run_dir)));
-            drop(lock);
-            Ok(MicroVm::created(run_dir, keeper, network, shelf, made?))
+            let leases = make::wanted(&network, &unwired.id, &valid, &[])?;
+            let id = unwired.id.clone();
+            let (run_dir, plan) =
+                make::make(&runtime, &network, &id, &leases, |wiring| match wiring {
+                    None => Ok(unwired),
+                    wiring => planner.plan(&valid, unwired.id, wiring),
+                })?;
+            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
         .await;
         match (made, starting) {
@@ -201,20 +200,9 @@ impl SmartVm {
         }
     }
 
-    /// Makes the run dir of a VM whose plan was checked.
-    pub(crate) async fn create_planned(&self, plan: Plan) -> Result<MicroVm> {
-        let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
-        let (network, shelf) = (self.network.clone(), self.shelf());
-        blocking(move || make_run_dir(&runtime, keeper, network, shelf, plan)).await
-    }
-
     /// The snapshots of its data directory, and those that its VMs made elsewhere.
     pub fn shelf(&self) -> Shelf {
         Shelf::of(self.options.data_dir())
-    }
-
-    pub(crate) fn assume_kvm(&self) -> bool {
-        self.parts.assume_kvm
     }
 
     /// Checks a valid spec against this host: files, TAP devices, KVM, space.
@@ -226,7 +214,7 @@ impl SmartVm {
         )?)
     }
 
-    fn check_context(&self) -> host::CheckContext {
+    pub(crate) fn check_context(&self) -> host::CheckContext {
         host::CheckContext {
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
@@ -254,10 +242,7 @@ impl SmartVm {
             .require(&[State::Created], "starting", id.as_str())?;
         let valid = validate(&state.spec, &ValidateContext::from(&self.options))?;
         let plan = match &state.origin {
-            Some(origin) => {
-                self.plan_restored(&origin.params, &origin.options, Some(id))
-                    .await?
-            }
+            Some(origin) => self.plan_restored(origin, id, state.leases.clone()).await?,
             None => {
                 let wiring = match state.leases.is_empty() {
                     true => None,
@@ -330,84 +315,5 @@ fn id_of(spec: &ValidSpec) -> Result<VmId> {
     match spec.id() {
         Some(id) => Ok(id.clone()),
         None => Ok(uuid::Uuid::new_v4().to_string().parse()?),
-    }
-}
-
-/// The interfaces that need a TAP device.
-fn without_tap(spec: &MicroVmSpec) -> Vec<String> {
-    let interfaces = spec.network_interfaces.iter();
-    interfaces
-        .filter(|one| one.host_dev_name.is_none())
-        .map(|one| one.iface_id.clone())
-        .collect()
-}
-
-/// Leases what the VM's interfaces need, through its ledger.
-fn lease(run_dir: &RunDir, network: &Network, spec: &MicroVmSpec) -> Result<Vec<Lease>> {
-    if without_tap(spec).is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
-    let interfaces = spec.network_interfaces.iter();
-    for interface in interfaces.filter(|one| one.host_dev_name.is_none()) {
-        let step = network.lease_step(run_dir.id(), interface, spec.firewall.as_ref())?;
-        ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
-    }
-    let outcomes = ledger
-        .entries()
-        .iter()
-        .filter_map(|entry| entry.outcome.as_ref());
-    Ok(outcomes
-        .filter_map(|outcome| outcome.lease.clone())
-        .collect())
-}
-
-/// Gives back what the making of a VM took before it failed; returns what can't be.
-fn unmake(run_dir: &RunDir) -> Vec<Error> {
-    let mut failures = match Ledger::open(&run_dir.file(file::LEDGER)) {
-        Ok(Some(mut ledger)) => ledger.undo_all(|entry| entry.step.undo(entry.outcome.as_ref())),
-        Ok(None) => Vec::new(),
-        Err(e) => vec![e],
-    };
-    if failures.is_empty() {
-        failures.extend(run_dir.remove().err());
-    }
-    failures
-}
-
-/// The state of a VM that is only described yet.
-fn created(plan: &Plan, leases: Vec<Lease>) -> Result<VmState> {
-    Ok(VmState {
-        state: State::Created,
-        created_at: teardown::now(),
-        spec: plan.spec.clone(),
-        lifetime: plan.spec.lifetime.unwrap_or_default(),
-        owner: ProcessId::myself()?,
-        keeper: None,
-        vmm: None,
-        firecracker: plan.firecracker_version,
-        paths: plan.paths.clone(),
-        leases,
-        root: plan.root.is_jail().then(|| plan.root.clone()),
-        agent: plan.launch.agent(),
-        origin: plan.launch.origin(),
-        base: plan.launch.base(),
-    })
-}
-
-/// Makes the run dir of a VM that takes nothing from the network.
-fn make_run_dir(
-    runtime: &RuntimeDir,
-    keeper: PathBuf,
-    network: Network,
-    shelf: Shelf,
-    plan: Plan,
-) -> Result<MicroVm> {
-    let (run_dir, lock) = runtime.create(&plan.id)?;
-    let made = created(&plan, Vec::new()).and_then(|state| run_dir.write_state(&state));
-    drop(lock);
-    match made {
-        Ok(()) => Ok(MicroVm::created(run_dir, keeper, network, shelf, plan)),
-        Err(e) => Err(e.with_cleanup(run_dir.remove().err())),
     }
 }

@@ -97,17 +97,11 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         None => Root::run_dir(&run_dir),
     };
     let mut planner = Planner::new(&run_dir, &root);
-    if let Some(confined) = &confined {
-        planner.steps.extend(confined.steps(context));
-    }
     let wired = match context.network {
-        Some(network) => network.connect(&context.id, &spec)?,
+        Some(network) => network.connect(&context.id, &spec, &[])?,
         None => Wired::untouched(&spec),
     };
-    // First of all: what is leased already when the VM is made.
-    planner
-        .steps
-        .extend(wired.steps.into_iter().map(Step::Network));
+    planner.begin(&wired, confined.as_ref(), context);
     let streams = planner.streams(&spec);
     let kernel = planner.bring(
         "the kernel",

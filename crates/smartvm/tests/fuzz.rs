@@ -10,11 +10,13 @@
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Component;
 use std::time::{Duration, Instant};
 
 use smartvm::firecracker::Client;
 use smartvm::firecracker::client::Request;
 use smartvm::ledger::Ledger;
+use smartvm::snapshot::Manifest;
 use smartvm::spec::{Format, MicroVmSpec, SmartVmOptions};
 use smartvm_agent::protocol::{Decoder, Greeting, Kind, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -215,5 +217,65 @@ fn ledgers() {
     fuzz("ledgers", &[seed.to_vec()], |bytes| {
         std::fs::write(&path, bytes).unwrap();
         Ledger::open(&path).is_ok()
+    });
+}
+
+/// A manifest with the right checksum over whatever its body is.
+fn summed(body: &serde_json::Value) -> Vec<u8> {
+    use sha2::Digest;
+    let sum = sha2::Sha256::digest(body.to_string().as_bytes());
+    let mut digits = String::new();
+    for byte in sum {
+        write!(digits, "{byte:02x}").unwrap();
+    }
+    serde_json::json!({ "format": 1, "sha256": digits, "snapshot": body })
+        .to_string()
+        .into_bytes()
+}
+
+#[test]
+fn snapshot_manifests() {
+    let sum = serde_json::json!({ "sizeBytes": 4096, "sha256": "00".repeat(32) });
+    let body = serde_json::json!({
+        "id": "7c1ab1c4-8e0a-4a9e-9a44-6c4c39c55ed2",
+        "vm": "web",
+        "createdAt": "2026-11-24T05:01:35.476Z",
+        "kind": "Diff",
+        "origin": {
+            "arch": "x86_64", "cpuVendor": "intel", "cpuModel": "Xeon 1",
+            "kernel": "6.1.0-56-amd64", "firecracker": "1.12.1", "stateFormat": "6.0.0",
+        },
+        "agent": 2,
+        "state": sum,
+        "memory": sum,
+        "drives": [{
+            "driveId": "root", "path": "drives/root-rootfs.ext4", "readOnly": false, "sum": sum,
+        }],
+        "vsock": "vsock/v.sock",
+        "parent": { "id": "x", "snapshotPath": "/s/state", "memFilePath": "/s/memory" },
+        "spec": serde_json::from_str::<serde_json::Value>(include_str!("fixtures/full.json"))
+            .unwrap(),
+    });
+    let path = std::path::Path::new("manifest.json");
+    let sound = |bytes: &[u8]| {
+        let Ok(manifest) = Manifest::parse(bytes, path) else {
+            return false;
+        };
+        // What is joined to paths stays below them, whatever the manifest says.
+        let below = |path: &str| {
+            let path = std::path::Path::new(path);
+            path.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        };
+        assert!(manifest.drives.iter().all(|drive| below(&drive.path)));
+        assert!(manifest.vsock.iter().all(|path| below(path)));
+        true
+    };
+    fuzz("snapshot manifests", &[summed(&body)], sound);
+    // Past the checksum, which refuses nearly all of these.
+    let seed = body.to_string().into_bytes();
+    fuzz("snapshot manifests with their checksum", &[seed], |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        serde_json::from_str(&text).is_ok_and(|body| sound(&summed(&body)))
     });
 }

@@ -1,7 +1,6 @@
 //! The guest's network as `ip=` describes it: one interface, one route; and the host's name.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,9 +8,7 @@ use std::time::{Duration, Instant};
 use super::address::Address;
 use super::log;
 
-mod interface;
-
-use interface::Interfaces;
+use smartvm_agent::interface::Interfaces;
 
 /// How long the network card may take to appear.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,21 +50,7 @@ pub(crate) fn name_host(wanted: Option<&str>, alone: bool) {
 
 fn configure(wanted: &Address) -> io::Result<()> {
     let device = wait_for_device(wanted.device.as_deref())?;
-    let interfaces = Interfaces::new()?;
-    interfaces.set_address(&device, wanted.client)?;
-    interfaces.set_netmask(&device, wanted.netmask)?;
-    interfaces.up(&device)?;
-    if let Some(gateway) = wanted.gateway {
-        if !same_network(wanted.client, gateway, wanted.netmask) {
-            interfaces.add_route(&device, Some(gateway), None)?;
-        }
-        interfaces.add_route(&device, None, Some(gateway))?;
-    }
-    Ok(())
-}
-
-fn same_network(one: Ipv4Addr, other: Ipv4Addr, netmask: Ipv4Addr) -> bool {
-    one & netmask == other & netmask
+    Interfaces::new()?.configure(&device, wanted.client, wanted.netmask, wanted.gateway)
 }
 
 fn wait_for_device(name: Option<&str>) -> io::Result<String> {
@@ -118,17 +101,5 @@ mod tests {
         assert_eq!(find(Some("eth1")).as_deref(), Some("eth1"));
         assert_eq!(find(Some("eth2")), None);
         assert_eq!(find(Some("..")), None);
-    }
-
-    #[test]
-    fn a_gateway_outside_of_the_network_is_noticed() {
-        let address = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
-        let mask = address("255.255.255.252");
-        assert!(same_network(address("10.0.0.2"), address("10.0.0.1"), mask));
-        assert!(!same_network(
-            address("10.0.0.2"),
-            address("10.0.0.5"),
-            mask
-        ));
     }
 }

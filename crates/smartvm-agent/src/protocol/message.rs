@@ -1,5 +1,6 @@
 //! The messages inside frames that carry JSON.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub enum Operation {
     /// Stir randomness into the guest's generator, which gives other numbers at once. Since
     /// version 2.
     AddEntropy(AddEntropy),
+    /// Give an interface another address. Since version 3.
+    MoveAddress(MoveAddress),
     /// End the guest: its init is asked to stop everything, then the machine is reset.
     Shutdown,
 }
@@ -110,6 +113,36 @@ pub struct WriteFile {
 pub struct SetClock {
     /// Nanoseconds since 1970-01-01 00:00 UTC.
     pub unix_nanos: u64,
+}
+
+/// Another address for the interface that has `from`. If none has it and one has `to`, that was
+/// done before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveAddress {
+    /// The address that the interface has.
+    pub from: Ipv4Addr,
+    /// The one that it gets.
+    pub to: Ipv4Addr,
+    /// The netmask.
+    pub netmask: Ipv4Addr,
+    /// Where all goes that is for others.
+    pub gateway: Ipv4Addr,
+    /// The MAC address, `06:00:0a:00:00:02`.
+    pub mac: String,
+}
+
+impl MoveAddress {
+    /// The MAC address; `None` if it isn't one of a single device.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        let mut mac = [0; 6];
+        let mut parts = self.mac.split(':');
+        for place in &mut mac {
+            let part = parts.next().filter(|part| part.len() == 2)?;
+            *place = u8::from_str_radix(part, 16).ok()?;
+        }
+        (parts.next().is_none() && mac[0] & 1 == 0).then_some(mac)
+    }
 }
 
 /// Randomness for the guest's kernel.

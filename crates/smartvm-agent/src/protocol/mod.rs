@@ -8,22 +8,25 @@ mod message;
 
 pub use frame::{Decoder, Frame, Kind, MAX_PAYLOAD, MAX_REQUEST, ProtocolError, encode};
 pub use message::{
-    Accepted, AddEntropy, ErrorCode, Exec, Exit, Greeting, Operation, Pong, ReadFile, Refusal,
-    Request, SetClock, Terminal, WriteFile,
+    Accepted, AddEntropy, ErrorCode, Exec, Exit, Greeting, MoveAddress, Operation, Pong, ReadFile,
+    Refusal, Request, SetClock, Terminal, WriteFile,
 };
 
 /// The vsock port on which the agent listens inside the guest.
 pub const PORT: u32 = 29558;
 
 /// The newest version of the protocol: what this build speaks by preference.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The versions that this build speaks, newest first. Hosts speak the two latest ones, so that
 /// a guest of the previous release still answers.
-pub const VERSIONS: &[u32] = &[VERSION, 1];
+pub const VERSIONS: &[u32] = &[VERSION, 2];
 
 /// The first version that has [`Operation::AddEntropy`].
 pub const ENTROPY_SINCE: u32 = 2;
+
+/// The first version that has [`Operation::MoveAddress`].
+pub const MOVE_SINCE: u32 = 3;
 
 /// The bytes of randomness that one request carries at most.
 pub const MOST_ENTROPY: usize = 512;
@@ -52,7 +55,8 @@ mod tests {
     fn the_newest_common_version_is_chosen() {
         assert_eq!(negotiate(&[VERSION + 1, VERSION]), Some(VERSION));
         assert_eq!(negotiate(&[VERSION + 1]), None);
-        assert_eq!(negotiate(&[1]), Some(1), "a guest of the first version");
+        assert_eq!(negotiate(&[2]), Some(2), "a guest of the previous one");
+        assert_eq!(negotiate(&[1]), None, "a guest of the first version");
         assert_eq!(negotiate(&[]), None);
     }
 }

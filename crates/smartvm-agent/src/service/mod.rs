@@ -9,6 +9,7 @@
 //! A session is one thread with one poll loop; nothing is shared between sessions but their
 //! number. A session that ends, for whatever reason, takes its command with it.
 
+mod address;
 mod connection;
 mod entropy;
 mod exec;

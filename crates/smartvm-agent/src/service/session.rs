@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::connection::{Broken, Connection};
-use super::{entropy, exec, file};
+use super::{address, entropy, exec, file};
 use crate::protocol::{
     ErrorCode, Greeting, Kind, Operation, Pong, Refusal, Request, SetClock, VERSIONS, encode,
     negotiate,
@@ -135,6 +135,10 @@ fn session(connection: &mut Connection, guest: &Guest) -> Result<(), Failure> {
         }
         Operation::AddEntropy(entropy) => {
             entropy::add(&entropy)?;
+            done(connection)
+        }
+        Operation::MoveAddress(wanted) => {
+            address::change(&wanted)?;
             done(connection)
         }
         Operation::Shutdown => {

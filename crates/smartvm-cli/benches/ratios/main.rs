@@ -21,6 +21,9 @@ use arguments::Arguments;
 use corner::Corner;
 
 fn main() -> ExitCode {
+    if rows::held::hold() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(refusal) => {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use smartvm::firecracker::client::Request;
 use smartvm::plan::{Launch, Plan};
 use smartvm::rundir::file;
 use smartvm::step::Step;
@@ -28,12 +29,13 @@ pub(crate) struct RawLoop {
 pub(crate) struct Started {
     directory: PathBuf,
     child: Child,
+    stream: UnixStream,
 }
 
 impl RawLoop {
-    /// Prepares what the plan wants.
-    pub(crate) fn prepare(corner: &Corner, plan: &Plan) -> Self {
-        let directory = corner.file("raw");
+    /// Prepares what the plan wants, in a directory of this name.
+    pub(crate) fn prepare(corner: &Corner, plan: &Plan, name: &str) -> Self {
+        let directory = corner.file(name);
         std::fs::create_dir(&directory).unwrap();
         let mut command = Command::new(corner.firecracker());
         command.current_dir(&directory).env_clear();
@@ -62,10 +64,7 @@ impl RawLoop {
             .stdin(Stdio::null())
             .stdout(console.try_clone().unwrap())
             .stderr(console);
-        let planned = plan.requests.iter().map(|request| {
-            let method = format!("{:?}", request.method()).to_uppercase();
-            encoded(&method, request.path(), request.body())
-        });
+        let planned = plan.requests.iter().map(encode);
         let start = match plan.launch {
             Launch::Boot => Some(encoded(
                 "PUT",
@@ -86,32 +85,58 @@ impl RawLoop {
     pub(crate) fn run(mut self) -> Started {
         let child = self.command.spawn().unwrap();
         let socket = self.directory.join(file::API_SOCKET);
-        let mut stream = loop {
+        let stream = loop {
             match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(_) => std::thread::sleep(Duration::from_micros(100)),
             }
         };
-        let mut answer = [0; 4096];
-        for request in &self.requests {
-            stream.write_all(request).unwrap();
-            let length = stream.read(&mut answer).unwrap();
-            let answer = String::from_utf8_lossy(&answer[..length]);
-            assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-        }
-        Started {
+        let mut started = Started {
             directory: self.directory,
             child,
+            stream,
+        };
+        for request in &self.requests {
+            started.ask(request);
         }
+        started
+    }
+}
+
+impl Started {
+    /// Sends a request, and reads the answer.
+    pub(crate) fn ask(&mut self, request: &[u8]) {
+        let mut answer = [0; 4096];
+        self.stream.write_all(request).unwrap();
+        let length = self.stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
+
+    /// Kills it; doesn't wait.
+    pub(crate) fn signal(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn reap(&mut self) {
+        self.child.wait().unwrap();
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // Reaped already, it can't be killed once more.
+        let _reaped = self.child.kill();
         self.child.wait().unwrap();
         std::fs::remove_dir_all(&self.directory).unwrap();
     }
+}
+
+/// A request, ready to be written.
+pub(crate) fn encode(request: &Request) -> Vec<u8> {
+    let method = format!("{:?}", request.method()).to_uppercase();
+    encoded(&method, request.path(), request.body())
 }
 
 fn encoded(method: &str, path: &str, body: &[u8]) -> Vec<u8> {

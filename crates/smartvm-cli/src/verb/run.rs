@@ -143,7 +143,8 @@ impl RunArgs {
                 let image = &image_name::resolve(smartvm, image, self.pull, watch).await?;
                 let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
                 if let Image::Stored(_) = image {
-                    image_spec::store(smartvm.options())?.serve(smartvm.runtime().path())?;
+                    image_spec::store(smartvm.options())?
+                        .serve(smartvm.runtime().path(), &smartvm.shelf())?;
                 }
                 (spec, Some(image))
             }

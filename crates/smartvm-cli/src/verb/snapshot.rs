@@ -121,10 +121,11 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &SnapshotArgs) -> Result<u8> {
         }
         SnapshotVerb::Rm(names) => {
             for snapshot in each(smartvm, names)? {
-                let dir = snapshot.place().dir();
+                let place = snapshot.place().clone();
                 snapshot.remove()?;
+                smartvm.shelf().forget(&place)?;
                 // The directory itself, unless something else is in it.
-                if let Some(dir) = dir.parent() {
+                if let Some(dir) = place.dir().parent() {
                     let _others_are_there = std::fs::remove_dir(dir);
                 }
             }
@@ -135,7 +136,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &SnapshotArgs) -> Result<u8> {
 
 /// The directory of snapshots that have names.
 fn directory(smartvm: &SmartVm) -> PathBuf {
-    smartvm.options().data_dir().join("snapshots")
+    smartvm.shelf().dir().to_owned()
 }
 
 /// The directory that `text` means: a name, or a path if it contains `/`.

@@ -68,10 +68,42 @@ fn an_image_is_pulled_seen_run_and_kept_while_a_vm_uses_it() {
             .collect()
     };
     assert_eq!(names(json(&corner, &["image", "ls"])), ["three", "web"]);
+    // What only a snapshot needs stays too, wherever that is.
+    let elsewhere = corner.file("elsewhere").display().to_string();
+    let snapshots = [
+        (vec!["create", "a", "base", "--no-agent"], "base"),
+        (
+            vec!["create", "a", "--output", &elsewhere, "--no-agent"],
+            &elsewhere,
+        ),
+    ];
+    for (args, _) in &snapshots {
+        run(&[&["snapshot"], &args[..]].concat()).success();
+    }
     run(&["rm", "--force", "a"]).success();
+    for (_, name) in &snapshots {
+        let user = format!("the snapshot {name}");
+        let listed = json(&corner, &["image", "ls"]);
+        let web = listed.as_array().unwrap().last().unwrap();
+        assert_eq!(
+            (&web["name"], &web["usedBy"]),
+            (&"web".into(), &user.clone().into())
+        );
+        let refused = run(&["image", "rm", "web"]).code(4);
+        let told = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+        assert!(told.contains(&format!("in use by {user}")), "{told}");
+        let pruned = json(&corner, &["image", "prune", "--max-size", "0"]);
+        assert_ne!(pruned[0]["name"], "web");
+        run(&["image", "pull", "--manifest-path", &offer(&corner, "three")]).success();
+        run(&["image", "pull", "--manifest-path", &offer(&corner, "four")]).success();
+        let left = names(json(&corner, &["image", "ls"]));
+        assert_eq!(left.last().unwrap(), "web", "not evicted either: {left:?}");
+        run(&["image", "rm", "four"]).success();
+        run(&["snapshot", "rm", name]).success();
+    }
     run(&["image", "rm", "web"]).success();
     run(&["image", "rm", "web"]).code(3);
-    assert_eq!(names(json(&corner, &["image", "ls"])), ["three"]);
+    assert!(names(json(&corner, &["image", "ls"])).is_empty());
 }
 
 #[test]
@@ -112,7 +144,12 @@ fn firecracker_versions_are_listed_and_one_in_use_is_kept() {
     let spec = spec.display().to_string();
     run(&["run", "--assume-kvm", "-d", "--id", "a", "-f", &spec]).success();
     run(&["firecracker", "rm", "1.12.1"]).code(4);
+    run(&["snapshot", "create", "a", "base", "--no-agent"]).success();
     run(&["rm", "--force", "a"]).success();
+    let refused = run(&["firecracker", "rm", "1.12.1"]).code(4);
+    let told = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("in use by the snapshot base"), "{told}");
+    run(&["snapshot", "rm", "base"]).success();
     run(&["firecracker", "rm", "1.12.1"]).success();
     run(&["firecracker", "rm", "1.12.1"]).code(3);
 }

@@ -1,32 +1,27 @@
 //! Through Firecracker's Unix socket to a vsock port of the guest.
 
-use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::fault;
+use crate::firecracker::socket::Socket;
 use crate::{Error, ErrorKind, Result};
 
 /// Firecracker's answer is `OK <port>\n`; more bytes than this are no answer.
 const ANSWER_LIMIT: usize = 32;
 
-/// The longest path that fits into a socket's address, in bytes.
-const ADDRESS_LIMIT: usize = 107;
-
 /// Connects to `port` in the guest.
-pub(crate) async fn connect(socket: &Path, port: u32, deadline: Duration) -> Result<UnixStream> {
+pub(crate) async fn connect(socket: &Socket, port: u32, deadline: Duration) -> Result<UnixStream> {
     const DOING: &str = "connecting to the guest";
     tokio::time::timeout(deadline, handshake(socket, port))
         .await
-        .map_err(|_| fault::late(DOING, deadline).at(socket))?
-        .map_err(|error| error.at(socket))
+        .map_err(|_| fault::late(DOING, deadline).at(socket.path()))?
+        .map_err(|error| error.at(socket.path()))
 }
 
-async fn handshake(socket: &Path, port: u32) -> Result<UnixStream> {
+async fn handshake(socket: &Socket, port: u32) -> Result<UnixStream> {
     let mut stream = open(socket).await?;
     let ask = format!("CONNECT {port}\n");
     let asked = stream.write_all(ask.as_bytes()).await;
@@ -61,26 +56,15 @@ async fn handshake(socket: &Path, port: u32) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// Opens the socket, however long its path is.
-async fn open(socket: &Path) -> Result<UnixStream> {
-    let failed = |error: std::io::Error| {
-        Error::io("connecting to the guest's vsock socket", socket, error)
-            .hint("the VM isn't running, or was created without a vsock device")
-    };
-    if socket.as_os_str().len() <= ADDRESS_LIMIT {
-        return UnixStream::connect(socket).await.map_err(failed);
-    }
-    // The way through an open directory is short.
-    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return Err(failed(std::io::ErrorKind::InvalidInput.into()));
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let short = Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name);
-    UnixStream::connect(short).await.map_err(failed)
+async fn open(socket: &Socket) -> Result<UnixStream> {
+    socket.connect().await.map_err(|error| {
+        Error::io(
+            "connecting to the guest's vsock socket",
+            socket.path(),
+            error,
+        )
+        .hint("the VM isn't running, or was created without a vsock device")
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +85,7 @@ mod tests {
             assert_eq!(&asked, b"CONNECT 29558\n");
             stream.write_all(answer).await.expect("the answer");
         });
-        let result = connect(&path, 29558, Duration::from_secs(30)).await;
+        let result = connect(&Socket::at(&path), 29558, Duration::from_secs(30)).await;
         firecracker.await.expect("asked as Firecracker expects it");
         result
     }
@@ -140,22 +124,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("vsock.sock");
         let _listener = UnixListener::bind(&path).expect("a socket");
-        let result = connect(&path, 1, Duration::from_millis(20)).await;
+        let result = connect(&Socket::at(&path), 1, Duration::from_millis(20)).await;
         let error = result.expect_err("nobody answered");
         assert_eq!(error.kind(), ErrorKind::Timeout);
-    }
-
-    #[tokio::test]
-    async fn a_path_too_long_for_an_address_works_all_the_same() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let deep = directory.path().join("d".repeat(120));
-        std::fs::create_dir(&deep).expect("a deep directory");
-        let short = directory.path().join("vsock.sock");
-        let _listener = UnixListener::bind(&short).expect("a socket");
-        let path = deep.join("vsock.sock");
-        std::fs::rename(&short, &path).expect("moved");
-        assert!(open(&path).await.is_ok());
-        let missing = open(&deep.join("none")).await.expect_err("missing");
-        assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 }

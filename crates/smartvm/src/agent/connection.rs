@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartvm_agent::protocol::{
-    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, Operation, Pong,
-    ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
+    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, MOVE_SINCE, MoveAddress,
+    Operation, Pong, ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -14,6 +14,7 @@ use super::fault;
 use super::file::{self, FileInfo};
 use super::session::{Session, Stream};
 use super::wire::{Incoming, Outgoing};
+use crate::network::Move;
 use crate::{Error, ErrorKind, Result};
 
 /// A connection on which the agent has greeted. It carries one request: then it is used up.
@@ -167,6 +168,31 @@ impl Connection {
         )
         .await
         .map(drop)
+    }
+
+    /// As [`super::Agent::move_address`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn move_address(self, wanted: &Move, deadline: Duration) -> Result<()> {
+        const DOING: &str = "giving the guest another address";
+        if self.version < MOVE_SINCE {
+            let message = format!(
+                "{DOING}: its agent {} is too old for that",
+                self.greeting.agent
+            );
+            return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
+        }
+        let request = MoveAddress {
+            from: wanted.from,
+            to: wanted.to,
+            netmask: wanted.netmask,
+            gateway: wanted.gateway,
+            mac: wanted.mac.to_string(),
+        };
+        self.ask(Operation::MoveAddress(request), DOING, deadline)
+            .await
+            .map(drop)
     }
 
     /// As [`super::Agent::shutdown`].

@@ -45,6 +45,8 @@ pub use file::FileInfo;
 pub use pump::Output;
 pub use session::{Control, Event, Events, Input, Session, Stream};
 
+use crate::firecracker::socket::Socket;
+use crate::network::Move;
 use crate::{Error, ErrorKind, Result};
 
 /// How long the guest may take to begin with a request, unless
@@ -64,15 +66,19 @@ const ATTEMPT: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 /// (the agent allows 256).
 #[derive(Debug, Clone)]
 pub struct Agent {
-    socket: PathBuf,
+    socket: Socket,
     patience: Duration,
 }
 
 impl Agent {
     /// The agent behind the Unix socket of Firecracker's vsock device (`uds_path`).
     pub fn over_vsock(socket: impl Into<PathBuf>) -> Self {
+        Self::over(Socket::at(socket))
+    }
+
+    pub(crate) fn over(socket: Socket) -> Self {
         Self {
-            socket: socket.into(),
+            socket,
             patience: PATIENCE,
         }
     }
@@ -87,7 +93,7 @@ impl Agent {
 
     /// The Unix socket that leads to the guest.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.socket.path()
     }
 
     /// Connects and receives the agent's greeting.
@@ -212,6 +218,17 @@ impl Agent {
     pub async fn add_entropy(&self, bytes: &[u8]) -> Result<()> {
         let connection = self.connect(self.patience).await?;
         connection.add_entropy(bytes, self.patience).await
+    }
+
+    /// Gives the interface that has one address another, with MAC address and gateway: what a
+    /// guest needs that was restored from a snapshot while somebody else has its address.
+    ///
+    /// # Errors
+    /// As for [`Agent::connect`]; [`ErrorKind::Guest`] if no interface has the address, or the
+    /// agent is older than this operation.
+    pub async fn move_address(&self, wanted: &Move) -> Result<()> {
+        let connection = self.connect(self.patience).await?;
+        connection.move_address(wanted, self.patience).await
     }
 
     /// Asks the guest to end: its init stops everything, then resets the machine, which ends

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::Version;
+use super::socket::Socket;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What Firecracker accepts at most as a request's body, in bytes.
@@ -109,8 +110,8 @@ impl Serialize for Request {
 }
 
 /// Connects as soon as somebody listens; `None` if nobody does within some milliseconds.
-fn connect_soon(socket: &Path) -> Option<std::os::unix::net::UnixStream> {
-    (0..100).find_map(|_| match std::os::unix::net::UnixStream::connect(socket) {
+fn connect_soon(socket: &Socket) -> Option<std::os::unix::net::UnixStream> {
+    (0..100).find_map(|_| match socket.connect_blocking() {
         Ok(stream) => Some(stream),
         Err(_) => {
             std::thread::sleep(Duration::from_micros(100));
@@ -122,22 +123,26 @@ fn connect_soon(socket: &Path) -> Option<std::os::unix::net::UnixStream> {
 /// A connection to one Firecracker. After a failure it connects anew at the next request.
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
+    socket: Socket,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
     /// A client of the API socket at `socket`; connects at the first request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self::over(Socket::at(socket))
+    }
+
+    pub(crate) fn over(socket: Socket) -> Self {
         Self {
-            socket: socket.into(),
+            socket,
             connection: None,
         }
     }
 
     /// The API socket.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.socket.path()
     }
 
     /// Waits until Firecracker listens, at most `patience`, asking again in short steps:
@@ -152,21 +157,24 @@ impl Client {
             let stream = stream
                 .set_nonblocking(true)
                 .and_then(|()| UnixStream::from_std(stream))
-                .map_err(|e| Error::io("opening", &self.socket, e))?;
+                .map_err(|e| Error::io("opening", self.socket(), e))?;
             return self.adopt(stream).await;
         }
         loop {
-            match UnixStream::connect(&self.socket).await {
+            match self.socket.connect().await {
                 Ok(stream) => return self.adopt(stream).await,
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(self.unreachable(e));
+                }
                 Err(e) if Instant::now() >= deadline => {
                     return Err(Error::new(
                         ErrorKind::Timeout,
                         format!(
                             "Firecracker did not listen on {} within {patience:?}",
-                            self.socket.display()
+                            self.socket().display()
                         ),
                     )
-                    .at(&self.socket)
+                    .at(self.socket())
                     .because(e));
                 }
                 Err(_) => {}
@@ -228,7 +236,7 @@ impl Client {
                         request.path
                     ),
                 )
-                .at(&self.socket));
+                .at(self.socket()));
             }
         };
         if status.is_success() {
@@ -253,10 +261,12 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|e| Error::io("connecting to Firecracker at", &self.socket, e))?;
-        handshake(stream).await
+        let stream = self.socket.connect().await;
+        handshake(stream.map_err(|e| self.unreachable(e))?).await
+    }
+
+    fn unreachable(&self, e: std::io::Error) -> Error {
+        Error::io("connecting to Firecracker at", self.socket(), e)
     }
 
     async fn adopt(&mut self, stream: UnixStream) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod jailer;
 pub mod model;
 #[cfg(feature = "download")]
 pub mod release;
+pub(crate) mod socket;
 mod version;
 
 pub use binary::Binary;

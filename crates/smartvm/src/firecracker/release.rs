@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Version;
+use crate::snapshot::Shelf;
 use crate::spec::Arch;
 use crate::storage::download::{Download, Downloader, Tell};
 use crate::storage::lock::{FileLock, Sharing};
@@ -53,10 +54,10 @@ impl Releases {
         }
     }
 
-    /// VMs of this runtime directory may use what is installed.
-    pub fn serve(&self, runtime_dir: &Path) -> Result<()> {
+    /// VMs of this runtime directory and snapshots on this shelf may use what is installed.
+    pub fn serve(&self, runtime_dir: &Path, shelf: &Shelf) -> Result<()> {
         durable::private_dir(&self.bin)?;
-        Users::of(&self.bin).serve(runtime_dir)
+        Users::of(&self.bin).serve(runtime_dir, shelf)
     }
 
     /// What is installed, the oldest first.
@@ -218,7 +219,7 @@ impl Releases {
     /// Removes a version, for one architecture.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongState`] while a VM uses it, [`ErrorKind::NotFound`] if it isn't there.
+    /// [`ErrorKind::WrongState`] while a VM or a snapshot needs it, [`ErrorKind::NotFound`] if it isn't there.
     pub fn remove(&self, version: Version, arch: Arch) -> Result<()> {
         let here = |one: &Installed| one.version == version && one.arch == arch.to_string();
         let found = self.installed()?.into_iter().find(here).ok_or_else(|| {
@@ -229,12 +230,12 @@ impl Releases {
             .hint("`smartvm firecracker ls` lists what is")
         })?;
         let _lock = self.lock()?;
-        if let Some(user) = Users::of(&self.bin).first(&|vm| vm.firecracker == version)? {
+        if let Some(user) = Users::of(&self.bin).first(&|_, runs| runs == version)? {
             return Err(Error::new(
                 ErrorKind::WrongState,
                 format!("Firecracker {version} is in use by {user}"),
             )
-            .hint("end what uses it first"));
+            .hint("end the VM, or remove the snapshot, first"));
         }
         let failed = |e| Error::io("removing", &found.dir, e);
         let trash = tempfile::Builder::new()

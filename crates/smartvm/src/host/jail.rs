@@ -3,11 +3,10 @@
 use super::check::CheckContext;
 use super::{HostFacts, files};
 use crate::ErrorKind;
-use crate::spec::{CgroupLimits, Jail, JailMode, Problem};
-use crate::validate::ValidSpec;
+use crate::spec::{CgroupLimits, Jail, JailMode, MicroVmSpec, Problem, Problems};
 
 pub(super) fn check(
-    spec: &ValidSpec,
+    spec: &MicroVmSpec,
     facts: &HostFacts,
     context: &CheckContext,
     add: &mut impl FnMut(Result<(), Problem>),
@@ -41,6 +40,19 @@ pub(super) fn check(
             Problem::new("jail.netNs", problem, advice).kind(ErrorKind::NotFound)
         ));
     }
+}
+
+/// The same by itself, for a VM whose other needs are known to be met.
+pub(crate) fn check_jail(
+    spec: &MicroVmSpec,
+    facts: &HostFacts,
+    context: &CheckContext,
+) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    check(spec, facts, context, &mut |result| {
+        problems.extend(result.err());
+    });
+    problems.into_result()
 }
 
 fn cgroup(limits: &CgroupLimits, facts: &HostFacts, add: &mut impl FnMut(Result<(), Problem>)) {

@@ -8,6 +8,7 @@ mod bring;
 mod cgroup;
 mod chroot;
 mod ids;
+mod inside;
 pub(crate) mod mounts;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::step::{Hands, Outcome};
 pub(crate) use cgroup::enter as enter_cgroup;
 pub(crate) use cgroup::settings as cgroup_settings;
 pub(crate) use chroot::{orphans, remove_orphan, usable_base};
+pub(crate) use inside::{Seen, look};
 
 /// Ids that no distribution gives out: above those of containers, below the kernel's limit.
 pub const DEFAULT_IDS: (u32, u32) = (1_900_000_000, 1 << 20);
@@ -206,6 +208,18 @@ pub(crate) fn leases(base: &Path) -> PathBuf {
 /// The chroot in a VM's directory.
 pub(crate) fn root(directory: &Path) -> PathBuf {
     directory.join(chroot::ROOT)
+}
+
+/// The user and group of a jail, told by its chroot, which is theirs once the jailer ran.
+pub(crate) fn ids_of(root: &Path) -> Result<Ids> {
+    use std::os::unix::fs::MetadataExt;
+    let found = root
+        .metadata()
+        .map_err(|e| Error::io("looking at", root, e))?;
+    Ok(Ids {
+        uid: found.uid(),
+        gid: found.gid(),
+    })
 }
 
 /// Gives a file of ours to the VM's user.

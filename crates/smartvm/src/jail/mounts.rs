@@ -1,12 +1,19 @@
 //! The mount namespace of a jail.
 
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
-use rustix::thread::UnshareFlags;
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_bind, mount_change,
+    mount_remount, move_mount, open_tree,
+};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::Bind;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::ProcessId;
 
 /// Runs `spawn` on a thread with a mount namespace of its own, in which the files are bound:
 /// the process that it starts inherits that, and is its only holder. Nothing of it is seen
@@ -18,15 +25,64 @@ pub(crate) fn with_binds<T: Send>(
     if binds.is_empty() {
         return spawn();
     }
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            enter_own_namespace()?;
-            binds.iter().try_for_each(bind)?;
-            spawn()
+    on_a_thread(|| {
+        enter_own_namespace()?;
+        binds.iter().try_for_each(bind)?;
+        spawn()
+    })
+}
+
+/// Binds files into the mount namespace of a jailed process that runs: `root` is its root as
+/// this process sees it, where the places for the files are. What is bound goes when its place
+/// is removed, or with the process.
+pub(crate) fn bind_into(process: &ProcessId, root: &Path, binds: &[Bind]) -> Result<()> {
+    if binds.is_empty() {
+        return Ok(());
+    }
+    let path = format!("/proc/{}/ns/mnt", process.pid);
+    let namespace = File::open(&path).map_err(|e| Error::io("opening", &path, e))?;
+    // Looked at after it was opened: the pid was this process's all the time.
+    if !process.is_alive()? {
+        let message = "the VM's process has ended";
+        return Err(Error::new(ErrorKind::WrongState, message));
+    }
+    let failed = |e: rustix::io::Errno| {
+        Error::new(ErrorKind::Host, "binding into a running jail").because(std::io::Error::from(e))
+    };
+    on_a_thread(|| {
+        enter_own_namespace()?;
+        let taken = binds.iter().map(|one| {
+            let way = one.target.strip_prefix(root).map_err(|_| {
+                let message = format!("{} is not in the jail", one.target.display());
+                Error::new(ErrorKind::Corrupt, message)
+            })?;
+            bind(one)?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let mount = open_tree(CWD, &one.target, flags).map_err(failed)?;
+            Ok((mount, Path::new("/").join(way)))
         });
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "starting the jailer panicked")))
+        let taken: Vec<(OwnedFd, _)> = taken.collect::<Result<_>>()?;
+        // From here on paths are those of the jail, where nothing leads out.
+        let kind = Some(LinkNameSpaceType::Mount);
+        move_into_link_name_space(namespace.as_fd(), kind).map_err(failed)?;
+        for (mount, place) in &taken {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(mount, "", CWD, place, flags).map_err(failed)?;
+        }
+        Ok(())
+    })
+}
+
+/// What is done to a thread's namespaces is done to that thread alone.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let failed = |_| {
+            Err(Error::new(
+                ErrorKind::Io,
+                "work in a mount namespace panicked",
+            ))
+        };
+        scope.spawn(work).join().unwrap_or_else(failed)
     })
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Wanted<'a> {
     pub(super) iface_id: &'a str,
     pub(super) mac: Option<MacAddress>,
     pub(super) firewall: Option<FirewallEgress>,
+    /// The address that it had in another life.
+    pub(super) before: Option<Ipv4Addr>,
 }
 
 /// The leases on disk.
@@ -52,13 +54,16 @@ impl Leases {
         Self(network.join("leases"))
     }
 
-    /// Takes the first free address. The network's lock is held.
+    /// Takes the address that it had before, if that is free, else the first that is; then the
+    /// MAC address is another, too. The network's lock is held.
     pub(super) fn take(&self, subnet: Subnet, instance: &str, wanted: Wanted<'_>) -> Result<Lease> {
         durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
-        let free = (0..subnet.guests())
-            .filter_map(|number| Some((number, subnet.guest(number)?)))
-            .find(|(_, ip)| !taken.contains(ip));
+        let all =
+            || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
+        let free = |(_, ip): &(u32, Ipv4Addr)| !taken.contains(ip);
+        let again = all().find(|(_, ip)| wanted.before == Some(*ip));
+        let free = again.filter(free).or_else(|| all().find(free));
         let Some((number, ip)) = free else {
             return Err(Error::new(
                 ErrorKind::WrongState,
@@ -74,7 +79,10 @@ impl Leases {
             iface_id: wanted.iface_id.to_owned(),
             tap: tap_name(instance, number)?,
             ip,
-            mac: wanted.mac.unwrap_or_else(|| mac_of(ip)),
+            mac: match (wanted.mac, wanted.before) {
+                (_, Some(before)) if before != ip => mac_of(ip),
+                (mac, _) => mac.unwrap_or_else(|| mac_of(ip)),
+            },
             firewall: wanted.firewall,
         };
         self.write(&lease)?;
@@ -157,6 +165,7 @@ mod tests {
             iface_id: "eth0",
             mac: None,
             firewall: None,
+            before: None,
         }
     }
 
@@ -183,6 +192,33 @@ mod tests {
         leases.give_back(&id("vm4"), "eth0").unwrap();
         assert_eq!(take("late").unwrap().ip, Ipv4Addr::new(10, 9, 0, 4));
         assert_eq!(leases.all().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn an_address_of_another_life_is_leased_again_where_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::in_dir(dir.path());
+        let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
+        let mac: MacAddress = "06:11:22:33:44:55".parse().unwrap();
+        let take = |vm: &str, before: [u8; 4]| {
+            let vm = id(vm);
+            let mut wanted = for_eth0(&vm);
+            (wanted.before, wanted.mac) = (Some(before.into()), Some(mac));
+            let lease = leases.take(subnet, "abc123", wanted).unwrap();
+            (lease.ip.octets(), lease.mac == mac)
+        };
+        assert_eq!(take("a", [10, 9, 0, 5]), ([10, 9, 0, 5], true));
+        assert_eq!(take("b", [10, 9, 0, 5]), ([10, 9, 0, 2], false), "taken");
+        assert_eq!(
+            take("c", [10, 9, 0, 1]),
+            ([10, 9, 0, 3], false),
+            "the gateway"
+        );
+        assert_eq!(
+            take("d", [10, 8, 0, 6]),
+            ([10, 9, 0, 4], false),
+            "of another subnet"
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub use status::Status;
 pub use step::NetworkStep;
 pub use subnet::{Subnet, mac_of};
 pub use tunnel::{PeerStatus, TunnelStatus};
-pub use wiring::{Wired, Wiring};
+pub(crate) use wiring::address_before;
+pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -176,6 +177,7 @@ impl Network {
         vm: &VmId,
         interface: &NetworkInterface,
         firewall: Option<&FirewallConfig>,
+        before: Option<Ipv4Addr>,
     ) -> Result<NetworkStep> {
         let mac = interface.guest_mac.as_ref();
         Ok(NetworkStep::LeaseAddress {
@@ -184,6 +186,7 @@ impl Network {
             iface_id: interface.iface_id.clone(),
             mac: mac.map(|mac| mac.parse()).transpose()?,
             firewall: firewall.and_then(|it| it.egress.clone()),
+            before,
         })
     }
 
@@ -314,7 +317,7 @@ impl Network {
             let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
             for step in plan.steps {
                 ledger.run(&Step::Network(step), |step| match step {
-                    Step::Network(step) => step.apply(self),
+                    Step::Network(step) => step.apply(self, None),
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
@@ -343,7 +346,7 @@ impl Network {
             return Err(preflight::taken(&self.bridge, device.alias.as_deref()));
         }
         if bridge.is_none() {
-            preflight::bridge_step(self, &instance).apply(self)?;
+            preflight::bridge_step(self, &instance).apply(self, None)?;
             let leases = lease::Leases::in_dir(&self.dir).all()?;
             for lease in leases.into_iter().flatten() {
                 links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
@@ -364,7 +367,7 @@ impl Network {
             if let Some(step) = preflight::forward_step(&interface.parse()?, &self.bridge)?
                 && let Some(ledger) = &mut ledger
             {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
+                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
             }
         }
         for lease in found.astray {

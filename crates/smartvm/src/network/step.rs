@@ -40,6 +40,9 @@ pub enum NetworkStep {
         /// What this guest alone may reach.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         firewall: Option<FirewallEgress>,
+        /// The address that it had in another life: leased again if it is free.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Ipv4Addr>,
     },
     /// Counts the VM among the network's users; makes the network if it is the first.
     Join {
@@ -52,7 +55,7 @@ pub enum NetworkStep {
     MakeTap {
         /// Its name.
         tap: IfName,
-        /// The user that it belongs to; `None`: the one who makes it.
+        /// The user that it belongs to; `None`: the VM's own, else the one who makes it.
         owner: Option<u32>,
         /// The bridge.
         bridge: IfName,
@@ -121,13 +124,15 @@ pub enum NetworkStep {
 }
 
 impl NetworkStep {
-    pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
+    /// Does it; `user` is the VM's own, where it has one.
+    pub(crate) fn apply(&self, network: &Network, user: Option<u32>) -> Result<Outcome> {
         match self {
             Self::LeaseAddress {
                 vm,
                 iface_id,
                 mac,
                 firewall,
+                before,
                 ..
             } => {
                 let lease = network.take_lease(Wanted {
@@ -135,6 +140,7 @@ impl NetworkStep {
                     iface_id,
                     mac: *mac,
                     firewall: firewall.clone(),
+                    before: *before,
                 })?;
                 return Ok(Outcome {
                     lease: Some(lease),
@@ -155,7 +161,9 @@ impl NetworkStep {
                 firewall::add_vm(bridge, &network.port(tap, *mac, *ip)?)?;
                 Links::open()?.make_tap(&NewTap {
                     name: tap,
-                    owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
+                    owner: owner
+                        .or(user)
+                        .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
                     bridge,
                     mac: *mac,
                     mark,

@@ -3,14 +3,41 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lease, NetworkStep, Subnet};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{IfName, VmId};
+use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::MicroVmSpec;
 
 /// What Firecracker boots with where the spec says nothing: `ip=` comes on top of it.
 const DEFAULT_BOOT_ARGS: &str = "reboot=k panic=1 pci=off nomodule 8250.nr_uarts=0 i8042.noaux \
                                  i8042.nomux i8042.dumbkbd";
+
+/// What a restored guest has to make of its address: another one, since the one it had is
+/// somebody else's by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    /// The interface.
+    pub iface_id: String,
+    /// The address that the guest has.
+    pub from: Ipv4Addr,
+    /// The one that it gets.
+    pub to: Ipv4Addr,
+    /// With this netmask,
+    pub netmask: Ipv4Addr,
+    /// this gateway,
+    pub gateway: Ipv4Addr,
+    /// and this MAC address.
+    pub mac: MacAddress,
+}
+
+/// The address that an interface had in another life.
+pub(crate) fn address_before(had: &[Lease], iface_id: &str) -> Option<Ipv4Addr> {
+    let found = had.iter().find(|one| one.iface_id == iface_id);
+    found.map(|one| one.ip)
+}
 
 /// The network as one VM's plan sees it.
 #[derive(Debug, Clone)]
@@ -38,6 +65,8 @@ pub struct Wiring {
 pub struct Wired {
     /// The spec as Firecracker is told of it.
     pub spec: MicroVmSpec,
+    /// The steps that lease what is leased when the VM is made.
+    pub leases: Vec<NetworkStep>,
     /// The steps that connect the guest.
     pub steps: Vec<NetworkStep>,
 }
@@ -47,17 +76,19 @@ impl Wired {
     pub fn untouched(spec: &MicroVmSpec) -> Self {
         Self {
             spec: spec.clone(),
+            leases: Vec::new(),
             steps: Vec::new(),
         }
     }
 }
 
 impl Wiring {
-    /// Connects the interfaces that name no TAP device.
+    /// Connects the interfaces that name no TAP device. `had` is what they had in another
+    /// life, and want again.
     ///
     /// # Errors
     /// An interface for which nothing is leased.
-    pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec) -> Result<Wired> {
+    pub fn connect(&self, vm: &VmId, spec: &MicroVmSpec, had: &[Lease]) -> Result<Wired> {
         let mut spec = spec.clone();
         let (mut leases, mut taps, mut first) = (Vec::new(), Vec::new(), None);
         let firewall = spec.firewall.clone().and_then(|it| it.egress);
@@ -83,7 +114,10 @@ impl Wiring {
                 Some(mac) => Some(mac.parse()?),
                 None => None,
             };
-            let mac = own_mac.unwrap_or(lease.mac);
+            let mac = match had.is_empty() {
+                true => own_mac.unwrap_or(lease.mac),
+                false => lease.mac,
+            };
             interface.host_dev_name = Some(lease.tap.to_string());
             interface.guest_mac = Some(mac.to_string());
             let device = if several {
@@ -98,6 +132,7 @@ impl Wiring {
                 iface_id: interface.iface_id.clone(),
                 mac: own_mac,
                 firewall: firewall.clone(),
+                before: address_before(had, &interface.iface_id),
             });
             taps.push(NetworkStep::MakeTap {
                 tap: lease.tap.clone(),
@@ -109,7 +144,7 @@ impl Wiring {
                 mark: self.mark.clone(),
             });
         }
-        let mut steps = leases;
+        let mut steps = Vec::new();
         if let Some((ip, device)) = first {
             self.tell_guest(&mut spec, ip, &device);
             steps.push(NetworkStep::Join {
@@ -118,7 +153,27 @@ impl Wiring {
             });
         }
         steps.extend(taps);
-        Ok(Wired { spec, steps })
+        Ok(Wired {
+            spec,
+            leases,
+            steps,
+        })
+    }
+
+    /// What guests have to change that had these leases in another life.
+    pub fn moves(&self, had: &[Lease]) -> Vec<Move> {
+        let change = |lease: &Lease| {
+            let before = had.iter().find(|one| one.iface_id == lease.iface_id)?;
+            (before.ip != lease.ip).then(|| Move {
+                iface_id: lease.iface_id.clone(),
+                from: before.ip,
+                to: lease.ip,
+                netmask: self.subnet.mask(),
+                gateway: self.subnet.gateway(),
+                mac: lease.mac,
+            })
+        };
+        self.leases.iter().filter_map(change).collect()
     }
 
     /// Adds the kernel's `ip=` word, unless the user gave one.
@@ -173,15 +228,20 @@ mod tests {
         .unwrap();
         let network = network(&SmartVmOptions::default());
         let wiring = network.preview(&id, &["net0".to_owned()]).unwrap();
-        let wired = wiring.connect(&id, &spec).unwrap();
-        let NetworkStep::LeaseAddress { firewall, mac, .. } = &wired.steps[0] else {
-            panic!("{:?}", wired.steps);
+        let wired = wiring.connect(&id, &spec, &[]).unwrap();
+        let NetworkStep::LeaseAddress { firewall, mac, .. } = &wired.leases[0] else {
+            panic!("{:?}", wired.leases);
         };
         assert_eq!(firewall, &rules().egress);
         assert_eq!(mac.unwrap().to_string(), "06:aa:00:00:00:01");
         // The step that is taken when the VM is made is the plan's.
-        let taken = network.lease_step(&id, &spec.network_interfaces[0], spec.firewall.as_ref());
-        assert_eq!(taken.unwrap(), wired.steps[0]);
+        let taken = network.lease_step(
+            &id,
+            &spec.network_interfaces[0],
+            spec.firewall.as_ref(),
+            None,
+        );
+        assert_eq!(taken.unwrap(), wired.leases[0]);
     }
 
     #[test]

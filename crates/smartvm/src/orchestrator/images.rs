@@ -42,7 +42,7 @@ impl SmartVm {
     pub fn releases(&self) -> Result<Releases> {
         let mirror = self.parts.sources.releases.as_deref();
         let releases = Releases::new(self.options.data_dir(), mirror);
-        releases.serve(self.runtime.path())?;
+        releases.serve(self.runtime.path(), &self.shelf())?;
         Ok(releases)
     }
 
@@ -59,7 +59,7 @@ impl SmartVm {
             self.downloader()?,
             self.parts.sources.bucket.as_deref(),
         )?;
-        images.store().serve(self.runtime.path())?;
+        images.store().serve(self.runtime.path(), &self.shelf())?;
         Ok(images)
     }
 

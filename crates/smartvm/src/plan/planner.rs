@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Root;
 use super::arguments::utf8;
+use super::confined::Confined;
+use super::{Context, Root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::JailStep;
 use crate::keeper::Pump;
+use crate::network::{NetworkStep, Wired};
 use crate::rundir::file;
 use crate::spec::MicroVmSpec;
 use crate::step::Step;
@@ -32,6 +34,24 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             pumps: Vec::new(),
         }
+    }
+
+    /// First of all what is leased already when the VM is made, then the jail, then the network,
+    /// whose devices are the jail's user's.
+    pub(super) fn begin(
+        &mut self,
+        wired: &Wired,
+        confined: Option<&Confined<'_>>,
+        context: &Context<'_>,
+    ) {
+        let network = |steps: &[NetworkStep]| -> Vec<Step> {
+            steps.iter().cloned().map(Step::Network).collect()
+        };
+        self.steps.extend(network(&wired.leases));
+        if let Some(confined) = confined {
+            self.steps.extend(confined.steps(context));
+        }
+        self.steps.extend(network(&wired.steps));
     }
 
     pub(super) fn step(&mut self, step: Step) {
@@ -140,15 +160,24 @@ impl<'a> Planner<'a> {
 
     /// Reserves a socket at the relative path that Firecracker knows.
     pub(super) fn fresh_socket(&mut self, relative: &str) -> PathBuf {
-        let socket = self.run_dir.join(relative);
-        if let Some(dir) = socket.parent().filter(|dir| *dir != self.run_dir) {
-            self.step(Step::MakeDir {
-                path: dir.to_owned(),
-            });
+        let socket = self.root.file(relative);
+        if let Some(dir) = socket.parent().filter(|dir| *dir != self.root.path()) {
+            let path = dir.to_owned();
+            if self.root.is_jail() {
+                self.step(Step::Jail(JailStep::MakeDir { path: path.clone() }));
+                self.step(Step::Jail(JailStep::Own { path }));
+            } else {
+                self.step(Step::MakeDir { path });
+            }
         }
         self.step(Step::ReserveSocket {
             path: socket.clone(),
         });
-        socket
+        if !self.root.is_jail() {
+            return socket;
+        }
+        let link = self.run_dir.join(file::VSOCK);
+        self.link(link.clone(), &socket);
+        link
     }
 }

@@ -1,16 +1,21 @@
 //! The plan of a VM that goes on from a snapshot: the same steps, with files brought to where
 //! Firecracker knows them, and a load in place of the configuration.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use smartvm_agent::protocol::MOVE_SINCE;
 
+use super::confined::confined;
 use super::drives::Wanted;
 use super::{Context, Plan, Planner, Root, arguments};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::client::{Method, Request};
 use crate::firecracker::model::snapshot::{self as wire, Load};
 use crate::firecracker::model::{Paths, VmBody, VmState};
+use crate::jail;
+use crate::network::{Lease, Move, Wired};
 use crate::rundir::{Restored, file};
 use crate::snapshot::{Manifest, Parent, RestoreOptions, drive_name, whole_memory};
 use crate::spec::{MicroVmSpec, SnapshotLoadParams, Vsock};
@@ -33,6 +38,8 @@ pub enum Launch {
         origin: Box<Restored>,
         /// What a diff of it would build on.
         base: Option<Parent>,
+        /// What the guest has to make of its addresses.
+        moves: Vec<Move>,
     },
 }
 
@@ -48,6 +55,13 @@ impl Launch {
         match self {
             Self::Boot => None,
             Self::Load { origin, .. } => Some((**origin).clone()),
+        }
+    }
+
+    pub(crate) fn moves(&self) -> &[Move] {
+        match self {
+            Self::Boot => &[],
+            Self::Load { moves, .. } => moves,
         }
     }
 
@@ -85,8 +99,15 @@ pub fn restore(
     let run_dir = context.runtime_dir.join(context.id.as_str());
     let track = params.enable_diff_snapshots.unwrap_or(false);
     let mut spec = restored_spec(source, options, context, track)?;
-    let root = Root::run_dir(&run_dir);
+    let asked = spec.clone();
+    let confined = confined(&asked, context)?;
+    let root = match &confined {
+        Some(confined) => Root::jail(jail::root(&confined.directory)),
+        None => Root::run_dir(&run_dir),
+    };
     let mut planner = Planner::new(&run_dir, &root);
+    let (wired, moves) = connect(source, &mut spec, context)?;
+    planner.begin(&wired, confined.as_ref(), context);
     let streams = planner.streams(&spec);
     if let Some(dir) = &source.dir {
         planner.step(Step::UseSnapshot {
@@ -118,18 +139,19 @@ pub fn restore(
         spec.vsock = Some(Vsock::builder().guest_cid(cid).uds_path(socket).build());
     }
     planner.step(Step::ReserveSocket {
-        path: run_dir.join(file::API_SOCKET),
+        path: root.file(file::API_SOCKET),
     });
     planner.step(Step::SpawnVmm {
         executable: context.firecracker.to_owned(),
         args: arguments(&context.id, &spec, &root, &streams)?,
-        directory: run_dir.clone(),
-        jailer: None,
-        cgroup: None,
+        directory: root.path().to_owned(),
+        jailer: confined.as_ref().map(|confined| confined.jailer.clone()),
+        cgroup: confined.and_then(|confined| confined.cgroup),
         pumps: planner.pumps.clone(),
     });
     let steps = planner.steps;
     let resume = params.resume_vm.unwrap_or(false);
+    let taps = new_taps(source, options, context);
     let mut requests = vec![wire::load(
         Load {
             state: &state_link,
@@ -137,7 +159,7 @@ pub fn restore(
             track,
             // Its metadata has to be there before it runs.
             resume: resume && spec.metadata.is_none(),
-            taps: &options.taps,
+            taps: &taps,
         },
         context.version,
     )?];
@@ -179,6 +201,7 @@ pub fn restore(
                 options: options.clone(),
             }),
             base,
+            moves,
         },
         paths,
         spec,
@@ -201,6 +224,9 @@ fn restored_spec(
     spec.max_runtime_s = options.max_runtime_s;
     spec.staging_dir.clone_from(&options.staging_dir);
     (spec.logger, spec.metrics, spec.serial) = (None, None, None);
+    if let Some(jail) = &options.jail {
+        spec.jail = Some(jail.clone());
+    }
     spec.machine_config.track_dirty_pages = track.then_some(true);
     if let Some(labels) = &options.labels {
         spec.labels.clone_from(labels);
@@ -221,6 +247,55 @@ fn restored_spec(
         }
     }
     Ok(spec)
+}
+
+/// Connects the interfaces whose TAP is ours to make, and tells what the guest has to change:
+/// nothing, where its address is leased again.
+fn connect(
+    source: &Source,
+    spec: &mut MicroVmSpec,
+    context: &Context<'_>,
+) -> Result<(Wired, Vec<Move>)> {
+    let Some(network) = context.network else {
+        return Ok((Wired::untouched(spec), Vec::new()));
+    };
+    let had = &source.manifest.leases;
+    let moves = network.moves(had);
+    if let Some(first) = moves.first()
+        && source.manifest.agent.is_none_or(|it| it < MOVE_SINCE)
+    {
+        let message = format!(
+            "the guest's address {} belongs to another VM or network by now, and no agent in the \
+             guest can take {} instead",
+            first.from, first.to
+        );
+        return Err(Error::new(ErrorKind::WrongState, message)
+            .hint("end the VM that has the address, or give a TAP device of your own (--tap)"));
+    }
+    for one in &moves {
+        let interfaces = spec.network_interfaces.iter_mut();
+        for interface in interfaces.filter(|it| it.iface_id == one.iface_id) {
+            interface.guest_mac = Some(one.mac.to_string());
+        }
+    }
+    Ok((network.connect(&context.id, spec, had)?, moves))
+}
+
+/// The TAPs that aren't those of the snapshot.
+fn new_taps(
+    source: &Source,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+) -> BTreeMap<String, String> {
+    let mut taps = options.taps.clone();
+    let had = &source.manifest.leases;
+    for lease in context.network.iter().flat_map(|network| &network.leases) {
+        let same = |one: &&Lease| one.iface_id == lease.iface_id && one.tap == lease.tap;
+        if had.iter().find(same).is_none() {
+            taps.insert(lease.iface_id.clone(), lease.tap.to_string());
+        }
+    }
+    taps
 }
 
 /// The drives of a snapshot, under the names that Firecracker knows.

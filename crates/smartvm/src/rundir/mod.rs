@@ -8,7 +8,6 @@ pub(crate) mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -201,8 +200,6 @@ fn no_such_vm(id: &str) -> Error {
 pub struct RunDir {
     id: VmId,
     path: PathBuf,
-    /// Held open, so that sockets inside have a short path however long the directory's is.
-    handle: Arc<std::os::fd::OwnedFd>,
 }
 
 impl RunDir {
@@ -225,11 +222,7 @@ impl RunDir {
             .at(path)
             .hint("act as that user, or use another runtime directory"));
         }
-        Ok(Self {
-            id,
-            path,
-            handle: Arc::new(handle),
-        })
+        Ok(Self { id, path })
     }
 
     /// The run dir at `path`, whose last component is the VM's id.
@@ -260,13 +253,6 @@ impl RunDir {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
-    }
-
-    /// A path to a socket in it that fits into a socket address; valid in this process, as
-    /// long as this value or a clone of it lives.
-    pub fn short_path(&self, name: &str) -> PathBuf {
-        use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.handle.as_raw_fd()))
     }
 
     /// The lock that operations on this VM take.

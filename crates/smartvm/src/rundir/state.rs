@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunDir;
+use super::{RunDir, file};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
-use crate::network::Lease;
+use crate::firecracker::socket::Socket;
+use crate::network::{Lease, Move};
 use crate::plan::Root;
 use crate::process::ProcessId;
 use crate::snapshot::{Parent, RestoreOptions};
@@ -120,6 +121,9 @@ pub struct VmState {
     /// What its interfaces have of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
+    /// What its guest still has to make of its addresses, as soon as it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
     /// The directory that Firecracker works in; absent: the run dir.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
@@ -139,6 +143,23 @@ impl VmState {
     pub fn root(&self, run_dir: &RunDir) -> Root {
         let of_run_dir = || Root::run_dir(run_dir.path());
         self.root.clone().unwrap_or_else(of_run_dir)
+    }
+
+    /// Where its Firecracker's API listens.
+    pub(crate) fn api_socket(&self, run_dir: &RunDir) -> Socket {
+        match self.root(run_dir) {
+            root if root.is_jail() => Socket::in_jail(root.path(), file::API_SOCKET),
+            root => Socket::at(root.file(file::API_SOCKET)),
+        }
+    }
+
+    /// Where its vsock device listens, if it has one.
+    pub(crate) fn vsock_socket(&self, run_dir: &RunDir) -> Option<Socket> {
+        let vsock = self.spec.vsock.as_ref()?;
+        Some(match (self.root(run_dir), &self.paths.vsock) {
+            (root, Some(way)) if root.is_jail() => Socket::in_jail(root.path(), way),
+            _ => Socket::at(&vsock.uds_path),
+        })
     }
 
     /// Whether its Firecracker is jailed.

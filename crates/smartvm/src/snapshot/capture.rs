@@ -4,6 +4,7 @@
 //! at the VM next gives it back, and lets the VM run on.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::manifest::{DriveFile, Parent};
 use super::options::Moment;
 use super::place::STATE;
 use super::refuse::refuse;
+use super::window::Window;
 use super::{interrupted, recover, usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::model::snapshot as wire;
@@ -183,13 +185,7 @@ impl Making {
             false => self.vm.run_dir().write_state(state)?,
         }
         self.tell(Moment::Paused)?;
-        let request = wire::create(
-            &self.place.work().join(STATE),
-            &self.place.memory_work(),
-            self.kind,
-        )?;
-        let mut client = self.vm.client();
-        client.send_within(&request, WRITE_PATIENCE).await?;
+        self.have_written(state).await?;
         self.tell(Moment::Written)?;
         let drives = self.copy_drives(state).await?;
         self.tell(Moment::Copied)?;
@@ -200,6 +196,26 @@ impl Making {
             false => self.vm.run_dir().write_state(state)?,
         }
         Ok(drives)
+    }
+
+    /// Has Firecracker write state and memory.
+    async fn have_written(&self, state: &VmState) -> Result<()> {
+        let files = [self.place.work().join(STATE), self.place.memory_work()];
+        let mut client = self.vm.client();
+        if !state.jailed() {
+            let request = wire::create(&files[0], &files[1], self.kind)?;
+            return client.send_within(&request, WRITE_PATIENCE).await.map(drop);
+        }
+        let (run_dir, jailed) = (self.vm.run_dir().clone(), state.clone());
+        let window = blocking(move || Window::open(&run_dir, &jailed, files)).await?;
+        let [state, memory] = window.ways();
+        let request = wire::create(Path::new(state), Path::new(memory), self.kind)?;
+        let written = client.send_within(&request, WRITE_PATIENCE).await;
+        let closed = blocking(move || window.close()).await;
+        match (written, closed) {
+            (Ok(_), closed) => closed,
+            (Err(e), closed) => Err(e.with_cleanup(closed.err())),
+        }
     }
 
     /// Written before it is done: whoever finds it paused can resume it.

@@ -72,6 +72,7 @@ pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<Fi
             .open(&path)
             .map_err(|e| Error::io("making", path, e))?;
     }
+    super::share_with_jails(&place.memory_work())?;
     Ok(held)
 }
 

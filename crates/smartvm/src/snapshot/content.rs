@@ -10,10 +10,12 @@ use super::create::Making;
 use super::manifest::{DriveFile, FileSum, Manifest};
 use super::place::{DRIVES, MANIFEST, STATE};
 use super::stamp::{Stamp, Stamps};
-use super::{drive_name, host};
+use super::{drive_name, host, share_with_jails};
 use crate::durable::sync_dir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
+use crate::jail::Seen;
+use crate::network::Lease;
 use crate::rundir::VmState;
 use crate::storage::checksum::sha256_of_file;
 use crate::storage::{Watch, copy_sparse};
@@ -22,22 +24,26 @@ use crate::vm::blocking;
 impl Making {
     /// Copies the drives of the paused VM.
     pub(super) async fn copy_drives(&self, state: &VmState) -> Result<Vec<DriveFile>> {
-        let (work, root) = (self.place.work(), self.vm.run_dir().path().to_owned());
-        let (spec, paths) = (state.spec.clone(), state.paths.drives.clone());
+        let (work, run_dir) = (self.place.work(), self.vm.run_dir().clone());
+        let state = state.clone();
         let stop = Arc::clone(&self.stop);
         blocking(move || {
             let mut drives = Vec::new();
-            for (drive, path) in spec.drives.iter().zip(paths) {
-                let name = drive_name(&path).ok_or_else(|| {
+            for (drive, path) in state.spec.drives.iter().zip(&state.paths.drives) {
+                let name = drive_name(path).ok_or_else(|| {
                     let message = format!("drive {} is at {path:?}", drive.drive_id);
                     Error::new(ErrorKind::Corrupt, message)
                 })?;
-                let (from, to) = (root.join(&path), work.join(DRIVES).join(name));
-                copy_sparse(&from, &to, &|| stop.load(Ordering::Relaxed))?;
+                let from = Seen::find(&run_dir, &state, path)?;
+                let to = work.join(DRIVES).join(name);
+                copy_sparse(from.path(), &to, &|| stop.load(Ordering::Relaxed))?;
+                if drive.read_only() {
+                    share_with_jails(&to)?;
+                }
                 drives.push(DriveFile {
                     drive_id: drive.drive_id.clone(),
                     read_only: drive.read_only(),
-                    path,
+                    path: path.clone(),
                     sum: FileSum {
                         size_bytes: 0,
                         sha256: String::new(),
@@ -79,6 +85,7 @@ impl Making {
                 memory: sum(&place.memory_work(), &mut work)?,
                 drives,
                 vsock: state.paths.vsock.clone(),
+                leases: leases_inside(&state),
                 parent,
                 spec: state.spec.clone(),
             };
@@ -89,6 +96,18 @@ impl Making {
         })
         .await
     }
+}
+
+/// The leases, with the addresses that the guest has: one that was restored and never ran
+/// has the old ones.
+fn leases_inside(state: &VmState) -> Vec<Lease> {
+    let inside = |lease: &Lease| {
+        let mut lease = lease.clone();
+        let pending = state.moves.iter().find(|it| it.iface_id == lease.iface_id);
+        lease.ip = pending.map_or(lease.ip, |it| it.from);
+        lease
+    };
+    state.leases.iter().map(inside).collect()
 }
 
 /// Flushes a file to the disk and computes its checksum.

@@ -34,19 +34,6 @@ impl MicroVm {
         options: &SnapshotOptions,
     ) -> Result<Snapshot> {
         validate_snapshot_create(params).map_err(Error::from)?;
-        let state = self.state()?;
-        // What lies in a jail, and what was leased, is not part of a snapshot yet.
-        if state.root.is_some() || !state.leases.is_empty() {
-            let how = match state.root {
-                Some(_) => "jailed",
-                None => "connected to the network",
-            };
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                format!("making a snapshot of VM {}: it is {how}", self.id()),
-            )
-            .hint("run it without a jail, with a TAP device of your own (hostDevName)"));
-        }
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let making = Making {
@@ -109,7 +96,7 @@ impl Making {
     async fn complete(&self, captured: &Captured) -> Result<()> {
         if captured.woken && captured.state.agent.is_some() {
             // The snapshot doesn't depend on it.
-            if let Err(e) = self.vm.wake_guest().await {
+            if let Err(e) = self.vm.wake_guest(&[]).await {
                 tracing::warn!(vm = %self.vm.id(), "after the pause: {e}");
             }
         }

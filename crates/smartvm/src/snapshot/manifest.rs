@@ -9,6 +9,7 @@ use super::host::Origin;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::VmId;
+use crate::network::Lease;
 use crate::spec::{MicroVmSpec, SnapshotType};
 use crate::storage::checksum::sha256_of;
 
@@ -46,6 +47,9 @@ pub struct Manifest {
     /// Where Firecracker binds the vsock device's socket, seen from its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vsock: Option<String>,
+    /// What the guest's interfaces had of the network: the addresses are inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
     /// What a diff builds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

@@ -50,6 +50,7 @@ pub(crate) fn merge(layers: &[PathBuf], target: &Path, cancelled: &dyn Fn() -> b
     let merged = diffs
         .iter()
         .try_for_each(|diff| write_over(diff, &making, cancelled))
+        .and_then(|()| super::share_with_jails(&making))
         .and_then(|()| {
             File::open(&making)
                 .and_then(|file| file.sync_all())

@@ -20,6 +20,7 @@ mod shelf;
 mod stamp;
 pub(crate) mod usage;
 mod verify;
+mod window;
 
 use std::path::Path;
 
@@ -35,6 +36,21 @@ pub use shelf::Shelf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::SnapshotType;
+
+/// Lets the users of jails read a file, if the directory that it is in lets nobody in: there
+/// its mode is of use only to whom it is bound to, and many VMs can share it.
+pub(crate) fn share_with_jails(file: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    let found = dir
+        .metadata()
+        .map_err(|e| Error::io("looking at", dir, e))?;
+    if found.mode() & 0o077 != 0 || found.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644))
+        .map_err(|e| Error::io("sharing", file, e))
+}
 
 /// The most diffs that may build on each other.
 const LONGEST_CHAIN: usize = 64;

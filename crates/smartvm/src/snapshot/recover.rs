@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Place;
+use super::{Place, window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
@@ -53,6 +53,10 @@ pub(crate) fn recover(run_dir: &RunDir, lock: &Lock, found: &[Interrupted]) -> R
     for one in found {
         ledger.undo_one(one.number, |entry| entry.step.undo(entry.outcome.as_ref()))?;
     }
+    let root = run_dir.state()?.root(run_dir);
+    if !found.is_empty() && root.is_jail() {
+        window::shut(root.path())?;
+    }
     if found.iter().any(|one| one.resume) {
         resume(run_dir, lock)?;
     }
@@ -68,7 +72,7 @@ fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
         state: Wire::Resumed,
     }
     .request()?;
-    let socket = run_dir.short_path(file::API_SOCKET);
+    let socket = state.api_socket(run_dir);
     // On a thread of its own: the caller may be asynchronous or not.
     let sent = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -76,7 +80,7 @@ fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
             .build()
             .map_err(|e| Error::new(ErrorKind::Host, "starting the runtime").because(e))?;
         runtime.block_on(async {
-            let mut client = Client::new(socket);
+            let mut client = Client::over(socket);
             client
                 .send_within(&request, Duration::from_secs(10))
                 .await

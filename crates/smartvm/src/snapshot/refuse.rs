@@ -20,10 +20,19 @@ pub(super) fn refuse(state: &VmState, kind: SnapshotType, vm: &str) -> Result<()
             return Err(Error::new(ErrorKind::WrongState, message));
         }
     }
+    let machine = &state.spec.machine_config;
+    let jail = state.spec.jail.as_ref().filter(|_| state.jailed());
+    let largest = jail.and_then(|jail| jail.resource_limits.as_ref()?.file_size_bytes);
+    if largest.is_some_and(|most| most < machine.mem_size_mib << 20) {
+        let message = format!(
+            "VM {vm} may write no file as large as its memory: Firecracker would be killed"
+        );
+        return Err(Error::new(ErrorKind::WrongState, message)
+            .hint("start it with a larger jail.resourceLimits.fileSizeBytes"));
+    }
     if kind == SnapshotType::Full {
         return Ok(());
     }
-    let machine = &state.spec.machine_config;
     if machine.track_dirty_pages != Some(true) {
         let message = format!("VM {vm} doesn't track what changes, so no diff can be made");
         return Err(Error::new(ErrorKind::WrongState, message).hint(

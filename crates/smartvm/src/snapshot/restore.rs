@@ -9,9 +9,11 @@ use super::{Manifest, Origin, Place, Snapshot, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, HostFacts};
 use crate::name::VmId;
-use crate::orchestrator::SmartVm;
+use crate::network::{Lease, Wiring};
+use crate::orchestrator::{SmartVm, make};
 use crate::plan::{self, Plan, Source};
-use crate::spec::{BootSource, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams};
+use crate::rundir::Restored;
+use crate::spec::{BootSource, Jail, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams};
 use crate::storage::{Progress, Watch};
 use crate::validate::validate_snapshot_load;
 use crate::vm::{MicroVm, StartOptions, blocking};
@@ -30,6 +32,8 @@ pub struct RestoreOptions {
     /// The TAP device of a network interface, by the interface's id, where it is another than
     /// the one in the snapshot.
     pub taps: BTreeMap<String, String>,
+    /// How it is confined. Default: as the VM that the snapshot was made of was to be.
+    pub jail: Option<Jail>,
     /// Seconds after which the VM is ended.
     pub max_runtime_s: Option<u64>,
     /// Where writable drives are copied to. Default: the run dir.
@@ -66,8 +70,22 @@ impl SmartVm {
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
     ) -> Result<MicroVm> {
-        let plan = self.plan_restore(params, options).await?;
-        self.create_planned(plan).await
+        let restorer = self.restorer(params, options)?;
+        let (network, keeper) = (self.network().clone(), self.keeper().to_owned());
+        let shelf = self.shelf();
+        blocking(move || {
+            let (source, id) = restorer.verified(None)?;
+            // What the plan refuses is refused before anything is made.
+            restorer.planned(&source, &id)?;
+            let spec = restorer.spec(&source);
+            let leases = make::wanted(&network, &id, &spec, &source.manifest.leases)?;
+            let runtime = restorer.smartvm.runtime();
+            let (run_dir, plan) = make::make(runtime, &network, &id, &leases, |wiring| {
+                restorer.plan(&source, &id, wiring)
+            })?;
+            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
+        })
+        .await
     }
 
     /// What will be done to restore a snapshot, which is verified for it.
@@ -79,62 +97,134 @@ impl SmartVm {
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
     ) -> Result<Plan> {
-        self.plan_restored(params, options, None).await
-    }
-
-    /// The same, for the VM `made`, where one was made for it before.
-    pub(crate) async fn plan_restored(
-        &self,
-        params: &SnapshotLoadParams,
-        options: &RestoreOptions,
-        made: Option<&VmId>,
-    ) -> Result<Plan> {
-        validate_snapshot_load(params).map_err(Error::from)?;
-        let binary = self.binary()?.clone();
-        let place = Place::new(&params.snapshot_path, &params.mem_file_path)?;
-        let (assume_kvm, made) = (self.assume_kvm(), made.cloned());
-        let (runtime, params, options) = (self.runtime().clone(), params.clone(), options.clone());
+        let restorer = self.restorer(params, options)?;
         blocking(move || {
-            let facts = HostFacts::gather(&[]);
-            let here = Origin::here(&facts, binary.version());
-            let source = match Snapshot::open(&place) {
-                Ok(snapshot) => Source {
-                    memory: checked(&snapshot, &here, &options)?,
-                    dir: Some(place.dir()),
-                    manifest: snapshot.manifest,
-                    state: place.state().to_owned(),
-                },
-                Err(e) if e.kind() == ErrorKind::WrongState && options.unchecked => {
-                    bare_pair(&place, here)?
-                }
-                Err(e) => return Err(e),
-            };
-            let id = match made {
-                Some(id) => id,
-                None => {
-                    let id = options.id.clone().unwrap_or(source.manifest.vm.clone());
-                    runtime.require_free(&id)?;
-                    id
-                }
-            };
-            host::require_kvm(&facts, assume_kvm)?;
-            plan::restore(
-                &source,
-                &params,
-                &options,
-                &plan::Context {
-                    id,
-                    runtime_dir: runtime.path(),
-                    firecracker: binary.path(),
-                    version: binary.version(),
-                    options: &crate::spec::RuntimeOptions::default(),
-                    base: Path::new("/"),
-                    network: None,
-                    jail: None,
-                },
-            )
+            let (source, id) = restorer.verified(None)?;
+            restorer.planned(&source, &id)
         })
         .await
+    }
+
+    /// The same, for the VM `made`, which was made for it before and has these leases.
+    pub(crate) async fn plan_restored(
+        &self,
+        origin: &Restored,
+        made: &VmId,
+        leases: Vec<Lease>,
+    ) -> Result<Plan> {
+        let restorer = self.restorer(&origin.params, &origin.options)?;
+        let made = made.clone();
+        blocking(move || {
+            let (source, id) = restorer.verified(Some(made))?;
+            let wiring = match leases.is_empty() {
+                true => None,
+                false => Some(restorer.smartvm.network().wiring(leases)?),
+            };
+            restorer.plan(&source, &id, wiring.as_ref())
+        })
+        .await
+    }
+
+    fn restorer(&self, params: &SnapshotLoadParams, options: &RestoreOptions) -> Result<Restorer> {
+        validate_snapshot_load(params).map_err(Error::from)?;
+        self.binary()?;
+        Ok(Restorer {
+            smartvm: self.looking(),
+            params: params.clone(),
+            options: options.clone(),
+        })
+    }
+}
+
+/// What a restore needs to know.
+struct Restorer {
+    smartvm: SmartVm,
+    params: SnapshotLoadParams,
+    options: RestoreOptions,
+}
+
+impl Restorer {
+    /// Verifies the snapshot and this host; returns it with the new VM's id: that of `made`, if
+    /// it was made before.
+    fn verified(&self, made: Option<VmId>) -> Result<(Source, VmId)> {
+        let place = Place::new(&self.params.snapshot_path, &self.params.mem_file_path)?;
+        let facts = HostFacts::gather(&[]);
+        let here = Origin::here(&facts, self.smartvm.binary()?.version());
+        let source = match Snapshot::open(&place) {
+            Ok(snapshot) => Source {
+                memory: checked(&snapshot, &here, &self.options)?,
+                dir: Some(place.dir()),
+                manifest: snapshot.manifest,
+                state: place.state().to_owned(),
+            },
+            Err(e) if e.kind() == ErrorKind::WrongState && self.options.unchecked => {
+                bare_pair(&place, here)?
+            }
+            Err(e) => return Err(e),
+        };
+        let id = match made {
+            Some(id) => id,
+            None => {
+                let id = &self.options.id;
+                let id = id.clone().unwrap_or(source.manifest.vm.clone());
+                self.smartvm.runtime().require_free(&id)?;
+                id
+            }
+        };
+        let check = self.smartvm.check_context();
+        host::require_kvm(&facts, check.assume_kvm)?;
+        host::check_jail(&self.spec(&source), &facts, &check)?;
+        Ok((source, id))
+    }
+
+    /// The spec as far as it decides about jail and leases.
+    fn spec(&self, source: &Source) -> MicroVmSpec {
+        let mut spec = source.manifest.spec.clone();
+        if let Some(jail) = &self.options.jail {
+            spec.jail = Some(jail.clone());
+        }
+        for interface in &mut spec.network_interfaces {
+            if let Some(tap) = self.options.taps.get(&interface.iface_id) {
+                interface.host_dev_name = Some(tap.clone());
+            }
+        }
+        spec
+    }
+
+    /// The plan before anything is leased.
+    fn planned(&self, source: &Source, id: &VmId) -> Result<Plan> {
+        let without = make::without_tap(&self.spec(source));
+        let mut wiring = match without.is_empty() {
+            true => None,
+            false => Some(self.smartvm.network().preview(id, &without)?),
+        };
+        // Whether they are free is seen when they are leased.
+        for lease in wiring.iter_mut().flat_map(|wiring| &mut wiring.leases) {
+            let had = source.manifest.leases.iter();
+            for had in had.filter(|had| had.iface_id == lease.iface_id) {
+                (lease.ip, lease.mac) = (had.ip, had.mac);
+            }
+        }
+        self.plan(source, id, wiring.as_ref())
+    }
+
+    fn plan(&self, source: &Source, id: &VmId, network: Option<&Wiring>) -> Result<Plan> {
+        let jailer = self.smartvm.jailer_for(&self.spec(source))?;
+        let (binary, chroot_base) = (self.smartvm.binary()?, self.smartvm.chroot_base());
+        let context = plan::Context {
+            id: id.clone(),
+            runtime_dir: self.smartvm.runtime().path(),
+            firecracker: binary.path(),
+            version: binary.version(),
+            options: &crate::spec::RuntimeOptions::default(),
+            base: Path::new("/"),
+            network,
+            jail: jailer.map(|jailer| plan::JailContext {
+                jailer,
+                chroot_base: &chroot_base,
+            }),
+        };
+        plan::restore(source, &self.params, &self.options, &context)
     }
 }
 
@@ -203,6 +293,7 @@ fn bare_pair(place: &Place, here: Origin) -> Result<Source> {
             memory: none(memory),
             drives: Vec::new(),
             vsock: None,
+            leases: Vec::new(),
             parent: None,
             spec,
         },

@@ -37,6 +37,11 @@ impl Shelf {
         }
     }
 
+    /// The one whose directory is this.
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
     /// The directory of the snapshots that have names; each is a directory in it.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -140,8 +145,13 @@ impl Shelf {
             if hidden {
                 continue;
             }
-            if let Some(note) = durable::read_state::<Note>(&path, FORMAT)? {
-                all.push((Place::new(&note.state, &note.memory)?, note.made_parent));
+            match durable::read_state::<Note>(&path, FORMAT) {
+                Ok(Some(note)) => {
+                    all.push((Place::new(&note.state, &note.memory)?, note.made_parent));
+                }
+                Ok(None) => {}
+                // One damaged note doesn't hide the others.
+                Err(e) => tracing::warn!("a place of a snapshot: {e}"),
             }
         }
         all.sort_by(|a, b| a.0.state().cmp(b.0.state()));

@@ -209,7 +209,7 @@ impl Step {
                 let network = hands.network.ok_or_else(|| {
                     Error::new(ErrorKind::WrongState, "only a VM's start joins the network")
                 })?;
-                return step.apply(network);
+                return step.apply(network, hands.leased_ids().map(|ids| ids.uid));
             }
             Self::Jail(step) => return step.apply(hands),
             Self::SpawnVmm {

@@ -68,6 +68,10 @@ impl MicroVm {
         blocking(move || {
             let mut held = Held::take(run_dir, operation)?;
             held.state.state = state;
+            if state == State::Running {
+                // What was to be done when it runs is done.
+                held.state.moves.clear();
+            }
             held.run_dir.write_state(&held.state)
         })
         .await

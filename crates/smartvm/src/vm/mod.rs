@@ -39,10 +39,11 @@ use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
+use crate::firecracker::socket::Socket;
 use crate::keeper::{Link, Starting};
 use crate::name::VmId;
 use crate::network::Network;
-use crate::plan::{Plan, Root};
+use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
 use crate::snapshot::Shelf;
@@ -140,45 +141,23 @@ impl MicroVm {
 
     /// A client of its Firecracker's API.
     pub fn client(&self) -> Client {
-        let state = self.run_dir.state().ok();
-        let root = state.map(|state| state.root(&self.run_dir));
-        match root.filter(Root::is_jail) {
-            Some(jail) => Client::new(jail.file(file::API_SOCKET)),
-            None => {
-                Client::new(self.socket_path(self.run_dir.file(file::API_SOCKET), file::API_SOCKET))
-            }
-        }
+        Client::over(match self.run_dir.state() {
+            Ok(state) => state.api_socket(&self.run_dir),
+            Err(_) => Socket::at(self.run_dir.file(file::API_SOCKET)),
+        })
     }
 
-    /// The agent in its guest. Whether there is one shows when it is asked something; the
-    /// handle must not outlive this one.
+    /// The agent in its guest. Whether there is one shows when it is asked something.
     pub fn agent(&self) -> Result<Agent> {
-        let state = self.state()?;
-        let socket = match state.spec.vsock {
-            Some(vsock) => vsock.uds_path,
-            None => {
-                return Err(Error::new(
-                    ErrorKind::Guest,
-                    format!(
-                        "VM {} has no vsock device, so no agent can be reached",
-                        self.id()
-                    ),
-                ));
-            }
+        let socket = self.state()?.vsock_socket(&self.run_dir);
+        let none = || {
+            let message = format!(
+                "VM {} has no vsock device, so no agent can be reached",
+                self.id()
+            );
+            Error::new(ErrorKind::Guest, message)
         };
-        Ok(Agent::over_vsock(self.socket_path(socket, file::VSOCK)))
-    }
-
-    /// The path of a socket, by way of the run dir's descriptor where it is too long for a
-    /// socket address.
-    fn socket_path(&self, path: PathBuf, name: &str) -> PathBuf {
-        const LONGEST: usize = 107;
-        let ours = path == self.run_dir.file(name);
-        if ours && path.as_os_str().len() > LONGEST {
-            self.run_dir.short_path(name)
-        } else {
-            path
-        }
+        socket.map(Agent::over).ok_or_else(none)
     }
 
     /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
@@ -205,9 +184,12 @@ impl MicroVm {
         }
         self.client().send(&request).await?;
         let woken = match (operation, held.state.agent) {
-            (Operation::Resume, Some(_)) => self.wake_guest().await,
+            (Operation::Resume, Some(_)) => self.wake_guest(&held.state.moves).await,
             _ => Ok(()),
         };
+        if operation == Operation::Resume && woken.is_ok() {
+            held.state.moves.clear();
+        }
         // It runs, whatever its agent says.
         held.done().await?;
         woken

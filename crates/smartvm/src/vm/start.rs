@@ -236,9 +236,9 @@ impl MicroVm {
                 State::Running
             }
             Launch::Load { resume: false, .. } => State::Paused,
-            Launch::Load { agent, .. } => {
+            Launch::Load { agent, moves, .. } => {
                 if agent.is_some() {
-                    self.wake_guest().await?;
+                    self.wake_guest(moves).await?;
                 }
                 State::Running
             }

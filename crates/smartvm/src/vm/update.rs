@@ -10,6 +10,7 @@ use crate::firecracker::client::Request;
 use crate::firecracker::model::{
     BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetworkInterfaceUpdate, RateLimiterBody,
 };
+use crate::jail::Seen;
 use crate::ledger::Ledger;
 use crate::name::VmId;
 use crate::network::Network;
@@ -124,12 +125,12 @@ async fn apply(
             size_bytes,
         } => {
             let index = find_drive(&held.state, &drive_id)?;
-            let path = held
-                .state
-                .root(&run_dir)
-                .file(&held.state.paths.drives[index]);
-            let drive = held.state.spec.drives[index].clone();
-            blocking(move || grow(&drive, &path, size_bytes)).await?;
+            let state = held.state.clone();
+            blocking(move || {
+                let file = Seen::find(&run_dir, &state, &state.paths.drives[index])?;
+                grow(&state.spec.drives[index], file.path(), size_bytes)
+            })
+            .await?;
             refresh(&held.state, index)?
         }
         Change::RefreshDrive { drive_id } => {

@@ -8,6 +8,7 @@ use smartvm_agent::protocol::ENTROPY_SINCE;
 
 use super::MicroVm;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::Move;
 use crate::rundir::{State, VmState};
 
 /// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
@@ -32,11 +33,12 @@ impl MicroVm {
         }
     }
 
-    /// Waits until its agent answers, sets its clock, and gives it randomness of its own.
+    /// Waits until its agent answers, sets its clock, gives it randomness of its own, and the
+    /// addresses that it has now.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] if the agent doesn't answer.
-    pub(crate) async fn wake_guest(&self) -> Result<()> {
+    pub(crate) async fn wake_guest(&self, moves: &[Move]) -> Result<()> {
         let agent = self.agent()?.with_patience(PATIENCE);
         let greeting = agent.wait_ready(PATIENCE).await?;
         if greeting.versions.iter().any(|it| *it >= ENTROPY_SINCE) {
@@ -44,6 +46,9 @@ impl MicroVm {
             let filled = getrandom(&mut bytes, GetRandomFlags::empty())
                 .map_err(|e| Error::new(ErrorKind::Host, "drawing random numbers").because(e))?;
             agent.add_entropy(&bytes[..filled]).await?;
+        }
+        for one in moves {
+            agent.move_address(one).await?;
         }
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,10 +1,25 @@
 //! The rows: a file for each group.
 
+mod death;
+pub(crate) mod held;
 mod keeper;
+mod many;
+mod pause;
 mod snapshot;
 mod start;
 
 use crate::row::Row;
 
 /// All rows, in the order in which they are measured.
-pub(crate) const ALL: &[Row] = &[start::ONE, snapshot::RESTORE, keeper::MEMORY, keeper::START];
+pub(crate) const ALL: &[Row] = &[
+    start::ONE,
+    many::START,
+    many::END,
+    pause::PAUSE_RESUME,
+    snapshot::RESTORE,
+    death::EVENT,
+    held::MEMORY,
+    held::IDLE,
+    keeper::MEMORY,
+    keeper::START,
+];

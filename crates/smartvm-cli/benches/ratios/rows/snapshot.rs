@@ -51,7 +51,7 @@ fn restore(corner: &Corner, pairs: usize) -> Figures {
             })
         },
         || {
-            let prepared = RawLoop::prepare(corner, &plan);
+            let prepared = RawLoop::prepare(corner, &plan, "raw");
             timed(|| prepared.run()).0
         },
     );

@@ -31,7 +31,7 @@ fn one(corner: &Corner, pairs: usize) -> Figures {
             })
         },
         || {
-            let prepared = RawLoop::prepare(corner, &plan);
+            let prepared = RawLoop::prepare(corner, &plan, "raw");
             timed(|| prepared.run()).0
         },
     )

@@ -127,6 +127,6 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<()> {
 
 pub(crate) fn store(smartvm: &SmartVm) -> Result<Store> {
     let store = image_spec::store(smartvm.options())?;
-    store.serve(smartvm.runtime().path())?;
+    store.serve(smartvm.runtime().path(), &smartvm.shelf())?;
     Ok(store)
 }

@@ -3,6 +3,7 @@
 mod command_line;
 mod diffs;
 mod interruptions;
+mod jailed;
 mod refusals;
 mod restores;
 

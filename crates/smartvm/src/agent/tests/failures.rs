@@ -21,7 +21,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..], &[kind], payload].concat()
 }
 
-const GREETING: &[u8] = br#"{"versions":[1],"agent":"0","bootId":"b"}"#;
+const GREETING: &[u8] = br#"{"versions":[2],"agent":"0","bootId":"b"}"#;
 
 /// A running command of an agent that is the test itself.
 async fn scripted() -> (crate::agent::Session, DuplexStream) {
@@ -145,7 +145,7 @@ async fn a_guest_that_comes_up_late_is_waited_for() {
         greeting = agent.wait_ready(SOON) => greeting.expect("ready"),
         () = boot => unreachable!("it never ends by itself"),
     };
-    assert_eq!(greeting.versions, [2, 1]);
+    assert_eq!(greeting.versions, [3, 2]);
 }
 
 #[tokio::test]

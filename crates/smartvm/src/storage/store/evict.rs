@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::users::{Users, names};
 use super::{DOWNLOADS, Entry, LEASE, Store};
+use crate::snapshot::Shelf;
 use crate::storage::lock::{FileLock, Sharing};
 use crate::storage::space::Size;
 use crate::{Error, ErrorKind, Result};
@@ -55,15 +56,15 @@ impl std::fmt::Display for Event {
 }
 
 impl Store {
-    /// VMs of this runtime directory may use images from now on.
-    pub fn serve(&self, runtime_dir: &Path) -> Result<()> {
-        Users::of(&self.dir).serve(runtime_dir)
+    /// VMs of this runtime directory and snapshots on this shelf may use images from now on.
+    pub fn serve(&self, runtime_dir: &Path, shelf: &Shelf) -> Result<()> {
+        Users::of(&self.dir).serve(runtime_dir, shelf)
     }
 
     /// Who uses an image, if anybody does.
     pub fn user_of(&self, name: &str) -> Result<Option<String>> {
         let dir = self.dir.join(name);
-        Users::of(&self.dir).first(&|vm| names(&vm.spec, &dir))
+        Users::of(&self.dir).first(&|spec, _| names(spec, &dir))
     }
 
     /// Makes sure that nobody uses an image, and that nobody begins to.
@@ -73,7 +74,7 @@ impl Store {
                 ErrorKind::WrongState,
                 format!("the image {name} is in use by {by}"),
             )
-            .hint("end what uses it first")
+            .hint("end the VM, or remove the snapshot, first")
         };
         let path = self.dir.join(name).join(LEASE);
         let lease = FileLock::attempt(&path, Sharing::Alone)?

@@ -8,10 +8,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// A socket to configure interfaces with.
-pub(super) struct Interfaces(OwnedFd);
+#[derive(Debug)]
+pub struct Interfaces(OwnedFd);
 
 impl Interfaces {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of `socket(2)`; the others' are those of the kernel's requests.
+    pub fn new() -> io::Result<Self> {
         let socket = rustix::net::socket_with(
             AddressFamily::INET,
             SocketType::DGRAM,
@@ -21,7 +26,11 @@ impl Interfaces {
         Ok(Self(socket))
     }
 
-    pub(super) fn up(&self, name: &str) -> io::Result<()> {
+    /// Brings an interface up.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn up(&self, name: &str) -> io::Result<()> {
         let mut request = request(name)?;
         self.call(libc::SIOCGIFFLAGS, &mut request)?;
         // SAFETY: SIOCGIFFLAGS has filled in this member of the union.
@@ -31,13 +40,21 @@ impl Interfaces {
         self.call(libc::SIOCSIFFLAGS, &mut request)
     }
 
-    pub(super) fn set_address(&self, name: &str, address: Ipv4Addr) -> io::Result<()> {
+    /// Gives an interface an address, in place of the one that it has.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_address(&self, name: &str, address: Ipv4Addr) -> io::Result<()> {
         let mut request = request(name)?;
         request.ifr_ifru.ifru_addr = socket_address(address);
         self.call(libc::SIOCSIFADDR, &mut request)
     }
 
-    pub(super) fn set_netmask(&self, name: &str, netmask: Ipv4Addr) -> io::Result<()> {
+    /// Sets the netmask of an interface that has an address.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_netmask(&self, name: &str, netmask: Ipv4Addr) -> io::Result<()> {
         let mut request = request(name)?;
         request.ifr_ifru.ifru_netmask = socket_address(netmask);
         self.call(libc::SIOCSIFNETMASK, &mut request)
@@ -45,7 +62,10 @@ impl Interfaces {
 
     /// A route to one host, or to everything, directly or through a gateway. That it exists
     /// already is fine.
-    pub(super) fn add_route(
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_route(
         &self,
         name: &str,
         host: Option<Ipv4Addr>,
@@ -70,6 +90,61 @@ impl Interfaces {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             result => result,
         }
+    }
+
+    /// The interface's address, if it has one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn address(&self, name: &str) -> io::Result<Option<Ipv4Addr>> {
+        let mut request = request(name)?;
+        match self.call(libc::SIOCGIFADDR, &mut request) {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => return Ok(None),
+            done => done?,
+        }
+        // SAFETY: SIOCGIFADDR has filled in this member of the union.
+        let address = unsafe { request.ifr_ifru.ifru_addr };
+        let byte = |at: usize| address.sa_data[at + 2].to_ne_bytes()[0];
+        Ok(Some(Ipv4Addr::new(byte(0), byte(1), byte(2), byte(3))))
+    }
+
+    /// Sets an interface's MAC address.
+    ///
+    /// # Errors
+    /// The kernel's: not every device can while it is up.
+    pub fn set_mac(&self, name: &str, mac: [u8; 6]) -> io::Result<()> {
+        let mut request = request(name)?;
+        // SAFETY: all bytes zero is a valid value of this plain C structure.
+        let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+        address.sa_family = libc::ARPHRD_ETHER;
+        for (place, byte) in address.sa_data.iter_mut().zip(mac) {
+            *place = libc::c_char::from_ne_bytes([byte]);
+        }
+        request.ifr_ifru.ifru_hwaddr = address;
+        self.call(libc::SIOCSIFHWADDR, &mut request)
+    }
+
+    /// Gives an interface its address, and a way to all others.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn configure(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        netmask: Ipv4Addr,
+        gateway: Option<Ipv4Addr>,
+    ) -> io::Result<()> {
+        self.set_address(name, address)?;
+        self.set_netmask(name, netmask)?;
+        self.up(name)?;
+        if let Some(gateway) = gateway {
+            if address & netmask != gateway & netmask {
+                self.add_route(name, Some(gateway), None)?;
+            }
+            self.add_route(name, None, Some(gateway))?;
+        }
+        Ok(())
     }
 
     fn call<T>(&self, operation: libc::Ioctl, argument: &mut T) -> io::Result<()> {
