@@ -1,6 +1,7 @@
 //! The smartvm command: run and look after Firecracker microVMs.
 
 mod cli;
+mod detach_keys;
 mod guest_command;
 mod image_name;
 mod image_spec;
@@ -10,6 +11,7 @@ mod settings;
 mod terminal;
 mod verb;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,6 +24,12 @@ fn main() -> ExitCode {
         .is_some_and(|verb| verb == smartvm::keeper::VERB)
     {
         return keeper(&arguments[2..]);
+    }
+    if arguments
+        .get(1)
+        .is_some_and(|verb| verb == smartvm::network::keeper::VERB)
+    {
+        return network_keeper(&arguments[2..]);
     }
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -37,13 +45,29 @@ fn main() -> ExitCode {
 
 fn keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
     let protocol = smartvm::keeper::PROTOCOL.to_string();
-    let done = match arguments {
+    ended(match arguments {
         [version] if *version == *protocol => smartvm::keeper::run(),
-        _ => Err(smartvm::Error::new(
-            smartvm::ErrorKind::Invalid,
-            "this verb is smartvm's own; owner and keeper must be of the same version",
-        )),
-    };
+        _ => Err(not_for_people()),
+    })
+}
+
+fn network_keeper(arguments: &[std::ffi::OsString]) -> ExitCode {
+    use smartvm::network::keeper::{PROTOCOL, run};
+    let protocol = PROTOCOL.to_string();
+    ended(match arguments {
+        [version, dir] if *version == *protocol => run(Path::new(dir)),
+        _ => Err(not_for_people()),
+    })
+}
+
+fn not_for_people() -> smartvm::Error {
+    smartvm::Error::new(
+        smartvm::ErrorKind::Invalid,
+        "this verb is smartvm's own; owner and keeper must be of the same version",
+    )
+}
+
+fn ended(done: smartvm::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(output::failure(&error, false)),

@@ -40,6 +40,16 @@ pub enum ErrorKind {
 ///
 /// `Display` is one line: what was being done, then the cause. The way out is in
 /// [`Error::hint`], and failures of the cleanup that followed are in [`Error::cleanup`].
+///
+/// ```
+/// use smartvm::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::NotFound, "there is no VM web")
+///     .hint("`smartvm ps` lists them");
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// assert_eq!(error.to_string(), "there is no VM web");
+/// assert_eq!(error.way_out(), Some("`smartvm ps` lists them"));
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {

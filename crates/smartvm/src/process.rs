@@ -1,6 +1,8 @@
 //! Who a process is, for longer than a pid lasts: pid, start time and boot, signalled
 //! through a pidfd, so that a recycled pid is never mistaken for it.
 
+pub(crate) mod children;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;

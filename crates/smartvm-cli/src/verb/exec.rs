@@ -10,6 +10,13 @@ use crate::guest_command::{self, CommandArgs};
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm exec web -- uptime
+  smartvm exec -it web -- sh
+  smartvm exec -u guest -w /srv -e LANG=C web -- ls -l
+  tar c dir | smartvm exec -i web -- tar x -C /srv
+
+The exit status is the command's own; 128+n if signal n ended it.")]
 pub(crate) struct ExecArgs {
     /// The VM's id, or the beginning of it
     id: String,

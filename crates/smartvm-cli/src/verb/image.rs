@@ -15,6 +15,12 @@ use crate::cli::Global;
 use crate::{image_spec, output, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm image pull
+  smartvm image build --kernel vmlinuz --modules /lib/modules/6.1.0 --rootfs DIR --output ./image
+  smartvm image ls
+  smartvm image inspect ./image
+  smartvm image verify ./image")]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     verb: ImageVerb,
@@ -117,7 +123,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let number: u64 = digits
         .trim()
         .parse()
-        .map_err(|e| format!("{digits:?}: {e}"))?;
+        .map_err(|_| format!("{text:?} isn't a size: write such as 512MiB or 2GiB"))?;
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,

@@ -9,9 +9,10 @@ use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::console;
+use super::console::{self, DetachArgs};
 use super::image::pull::When;
 use crate::cli::{HostArgs, JailArgs};
+use crate::detach_keys::DetachKeys;
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
 use crate::{image_name, image_spec, output, progress, settings};
@@ -22,6 +23,11 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm run --image ./image -- uname -a
+  smartvm run -it --image ./image -- sh
+  smartvm run --detach --id web --network --image ./image
+  smartvm run -f vm.json                    # attached to its console")]
 pub(crate) struct RunArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC", conflicts_with = "image")]
@@ -68,6 +74,8 @@ pub(crate) struct RunArgs {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     jail: JailArgs,
+    #[command(flatten)]
+    leave: DetachArgs,
     /// The command and its arguments; without one, the console is attached
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -106,7 +114,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         None => {
             let deadline = args.timeout.map(Duration::from_secs);
             tokio::select! {
-                status = work(&vm, &how, &command) => status,
+                status = work(&vm, &how, &command, &args.leave.detach_keys) => status,
                 status = interrupted.status() => Ok(status),
                 () = passed(deadline) => Err(Error::new(
                     ErrorKind::Timeout,
@@ -178,7 +186,7 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
-        self.jail.apply(&mut spec);
+        self.jail.apply(&mut spec, || smartvm.why_no_jail());
         Ok((spec, image))
     }
 
@@ -209,9 +217,14 @@ impl RunArgs {
 }
 
 /// What the VM is there for: the command, or the console.
-async fn work(vm: &MicroVm, how: &CommandArgs, command: &[String]) -> Result<u8> {
+async fn work(
+    vm: &MicroVm,
+    how: &CommandArgs,
+    command: &[String],
+    keys: &DetachKeys,
+) -> Result<u8> {
     if command.is_empty() {
-        if console::attach(vm).await? == console::Left::Ended {
+        if console::attach(vm, keys).await? == console::Left::Ended {
             let ended = vm.wait(None).await?;
             if ended.state == State::Failed {
                 return Err(ended.to_error());

@@ -6,6 +6,8 @@ use crate::cli::HostArgs;
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm start web")]
 pub(crate) struct StartArgs {
     /// The VM's id, or the beginning of it
     id: String,

@@ -5,14 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commands;
+mod devices;
 mod ends;
 mod jail;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod network;
 mod oci;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod readme;
 mod snapshots;
 mod support;
+mod systemd;
+mod terminal;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;

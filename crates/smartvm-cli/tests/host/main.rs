@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod changes;
 mod chaos;
 mod command_line;
+mod console;
 mod docker_registry;
 mod emulate;
 mod faults;
@@ -18,6 +20,8 @@ mod keeper;
 mod lab;
 mod lifecycle;
 mod network;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod recovery;
 mod registry;
 mod run;
@@ -26,4 +30,5 @@ mod states;
 mod support;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
+mod tunnel_ways;
 mod update;

@@ -5,8 +5,10 @@
 
 mod capture;
 mod internet;
+mod keeper;
 mod space;
 
 pub(crate) use capture::Capture;
 pub(crate) use internet::{Internet, answer_all};
+pub(crate) use keeper::{network_keeper, pause_network_keeper};
 pub(crate) use space::{Space, move_in, wait};

@@ -64,15 +64,22 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Makes it, with an address, listening at 51820.
-    pub(crate) fn make(space: &Space, address: &str) -> Self {
+    /// Makes it, with an address, listening at 51820; in the calling thread's namespace where
+    /// no other is named.
+    pub(crate) fn make(space: Option<&Space>, address: &str) -> Self {
         let device = interface("svp");
+        let command = |program: &str| match space {
+            Some(space) => space.command(program),
+            None => Command::new(program),
+        };
+        let works = |line: &str| {
+            let mut words = line.split(' ');
+            let mut command = command(words.next().unwrap());
+            command.args(words).output().unwrap().status.success()
+        };
         let mut program = None;
-        if !space
-            .try_run(&format!("ip link add {device} type wireguard"))
-            .0
-        {
-            let mut command = space.command("wireguard-go");
+        if !works(&format!("ip link add {device} type wireguard")) {
+            let mut command = command("wireguard-go");
             command
                 .arg(&device)
                 .env("WG_PROCESS_FOREGROUND", "1")
@@ -82,7 +89,7 @@ impl Peer {
                 .stderr(Stdio::null());
             program = Some(command.spawn().unwrap());
             until("the peer's device is there", || {
-                space.try_run(&format!("wg show {device}")).0
+                works(&format!("wg show {device}"))
             });
         }
         let peer = Self {
@@ -93,11 +100,13 @@ impl Peer {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(peer.keys.private.as_bytes()).unwrap();
         let (device, path) = (&peer.device, file.path().display());
-        space.run(&format!(
-            "wg set {device} listen-port 51820 private-key {path}"
-        ));
-        space.run(&format!("ip address add {address} dev {device}"));
-        space.run(&format!("ip link set {device} up"));
+        for line in [
+            format!("wg set {device} listen-port 51820 private-key {path}"),
+            format!("ip address add {address} dev {device}"),
+            format!("ip link set {device} up"),
+        ] {
+            assert!(works(&line), "{line}");
+        }
         peer
     }
 

@@ -5,7 +5,7 @@
 //!                    other0 ── eth0 [other]
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ impl Way {
             run("ip -o link").matches("state UP").count() == 2
                 && far.run("ip -o link").contains("state UP")
         });
-        let peer = Peer::make(&far, "10.9.0.1/24");
+        let peer = Peer::make(Some(&far), "10.9.0.1/24");
         let keys = Keys::new();
         peer.admit(&far, &keys.public, "10.9.0.2/32", "");
         let root = tempfile::Builder::new()
@@ -108,7 +108,8 @@ impl Way {
     }
 
     pub(crate) fn network(&self, tunnel: WireGuardConfig) -> Network {
-        Network::new(&self.file("run"), &self.options(tunnel)).unwrap()
+        let network = Network::new(&self.file("run"), &self.options(tunnel)).unwrap();
+        network.kept_by(Path::new(env!("CARGO_BIN_EXE_smartvm")))
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -158,6 +159,14 @@ impl Way {
         let stays = |line: &&str| !line.contains("stat_refresh");
         picture.extend(settings.lines().filter(stays).map(Into::into));
         picture.extend(self.programs().iter().map(|pid| format!("process {pid}")));
+        let root = self.root.path().to_str().unwrap();
+        let processes = run("ps -eo args");
+        picture.extend(
+            processes
+                .lines()
+                .filter(|line| line.contains(root))
+                .map(Into::into),
+        );
         picture
     }
 

@@ -5,20 +5,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use super::{Launch, MOST_MESSAGE_BYTES, PROTOCOL, Reply, Request, VERB};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, children};
 use crate::rundir::RunDir;
 
 /// How long a keeper may take to answer: it only ever spawns a process in that time.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Keepers whose owner let go of them before they ended. Reaped when the next one starts, so
-/// that an owner of thousands of short VMs collects no zombies.
-static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// The hold on a VM's keeper. Dropping it ends a VM with lifetime `owner`.
 #[derive(Debug)]
@@ -32,7 +27,8 @@ pub struct Link {
 impl Link {
     /// Starts a keeper, which keeps nothing yet.
     pub fn spawn(executable: &Path) -> Result<Self> {
-        reap();
+        // So that an owner of thousands of short VMs collects no zombies.
+        children::reap();
         let failed = |e: std::io::Error| Error::io("starting the keeper", executable, e);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
@@ -160,20 +156,9 @@ impl Drop for Link {
         if let Some(mut child) = self.child.take()
             && !matches!(child.try_wait(), Ok(Some(_)))
         {
-            // The lock is only poisoned by a panic between two of these lines.
-            UNREAPED
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .push(child);
+            children::keep(child);
         }
     }
-}
-
-fn reap() {
-    let mut unreaped = UNREAPED
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    unreaped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
 }
 
 fn ended_at_once(status: ExitStatus) -> Error {

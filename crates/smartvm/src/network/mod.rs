@@ -13,6 +13,7 @@ mod drift;
 pub mod firewall;
 mod foreign;
 mod forwarding;
+pub mod keeper;
 mod lease;
 mod link;
 mod netfilter;
@@ -44,7 +45,7 @@ pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::rundir::Lock;
@@ -62,6 +63,21 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 const LEDGER: &str = "ledger.jsonl";
 
 /// The network of one runtime directory.
+///
+/// ```no_run
+/// # fn example(smartvm: smartvm::SmartVm) -> smartvm::Result<()> {
+/// let network = smartvm.network();
+/// // VMs make it by themselves; so it stays when the last of them ends.
+/// network.up()?;
+/// let status = network.status()?;
+/// println!("{} on {}: {} addresses are free", status.subnet, status.bridge, status.free);
+/// for problem in &status.drift {
+///     println!("not as it should be: {problem}");
+/// }
+/// network.down()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Network {
     dir: PathBuf,
@@ -70,6 +86,8 @@ pub struct Network {
     bridge: IfName,
     subnet: Subnet,
     tunnel: Option<wireguard::Tunnel>,
+    /// The executable of its keeper; `None`: it is looked for.
+    keeper: Option<PathBuf>,
 }
 
 impl Network {
@@ -80,14 +98,26 @@ impl Network {
     pub fn new(runtime_dir: &Path, options: &SmartVmOptions) -> Result<Self> {
         let data_dir = options.data_dir().to_owned();
         let options = NetworkManagerOptions::from(options);
+        Self::assemble(dir_in(runtime_dir), data_dir, options)
+    }
+
+    /// The same, kept by this executable: the smartvm command.
+    #[must_use]
+    pub fn kept_by(mut self, executable: &Path) -> Self {
+        self.keeper = Some(executable.to_owned());
+        self
+    }
+
+    fn assemble(dir: PathBuf, data_dir: PathBuf, options: NetworkManagerOptions) -> Result<Self> {
         Ok(Self {
-            dir: dir_in(runtime_dir),
+            dir,
             data_dir,
             bridge: options.bridge_name().parse()?,
             subnet: options.subnet().parse()?,
             tunnel: (options.wireguard.as_ref())
                 .map(wireguard::Tunnel::of)
                 .transpose()?,
+            keeper: None,
             options,
         })
     }
@@ -355,27 +385,54 @@ impl Network {
             links.set_address(&self.bridge, self.subnet)?;
             links.set_up(&self.bridge)?;
         }
-        let mut uplinks = Vec::new();
         if let Some(tunnel) = &state.tunnel {
             tunnel::mend(self, &instance, tunnel)?;
-            uplinks.push(tunnel.routes.interface.to_string());
         }
         let uplink = preflight::uplink(self, &mut links, state.tunnel.as_ref())?;
-        uplinks.extend(uplink.clone());
-        let mut ledger = Ledger::open(&self.dir.join(LEDGER))?;
-        for interface in uplinks.into_iter().chain([self.bridge.to_string()]) {
-            if let Some(step) = preflight::forward_step(&interface.parse()?, &self.bridge)?
-                && let Some(ledger) = &mut ledger
-            {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
-            }
-        }
+        self.mend_forwarding(&state, uplink.as_deref())?;
         for lease in found.astray {
             links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
         }
         if uplink.is_some() && uplink != state.nat_interface {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
+        }
+        match keeper::alive(&self.dir)? {
+            Some(_) => Ok(()),
+            None => preflight::keeper_step(self)?.apply(self, None).map(drop),
+        }
+    }
+
+    /// Has the interfaces forward that have to, and the one no more that traffic left by before.
+    fn mend_forwarding(&self, state: &State, uplink: Option<&str>) -> Result<()> {
+        let Some(mut ledger) = Ledger::open(&self.dir.join(LEDGER))? else {
+            return Ok(());
+        };
+        let before = state.nat_interface.as_deref();
+        if uplink.is_some() && uplink != before {
+            let is_that = |_, entry: &ledger::Entry| {
+                matches!(&entry.step, Step::Network(NetworkStep::Forward { interface, .. })
+                    if Some(interface.as_str()) == before)
+            };
+            let mut failures = ledger
+                .undo_some(is_that, |entry| entry.step.undo(entry.outcome.as_ref()))
+                .into_iter();
+            if let Some(first) = failures.next() {
+                return Err(first.with_cleanup(failures));
+            }
+        }
+        let tunnel = state.tunnel.as_ref().map(|it| &it.routes.interface);
+        let uplink = uplink.map(str::parse::<IfName>).transpose()?;
+        for (interface, also) in [
+            (Some(&self.bridge), None),
+            (tunnel, uplink.as_ref()),
+            (uplink.as_ref(), tunnel),
+        ] {
+            let Some(interface) = interface else { continue };
+            let also: Vec<IfName> = also.into_iter().cloned().collect();
+            if let Some(step) = preflight::forward_step(interface, &self.bridge, &also)? {
+                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
+            }
         }
         Ok(())
     }

@@ -44,13 +44,15 @@ pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     let tunnel = tunnel::plan(network)?;
     let uplink = uplink(network, &mut links, tunnel.as_ref())?;
     let inside = tunnel.as_ref().map(|tunnel| &tunnel.routes.interface);
-    let Some(leaves_by) = inside.map(ToString::to_string).or(uplink.clone()) else {
+    let Some(leaves_by) = uplink.clone().or(inside.map(ToString::to_string)) else {
         return Err(Error::new(
             ErrorKind::Host,
             "this host has no default route, so guests would reach nothing beyond it",
         )
         .hint("connect it, or add one: ip route add default via ADDRESS"));
     };
+    let outside = uplink.as_deref().map(str::parse).transpose()?;
+    let outside: Vec<IfName> = outside.into_iter().collect();
     let mut steps = vec![NetworkStep::ApplyFirewall {
         rules: network.rules(tunnel.as_ref()),
     }];
@@ -59,33 +61,32 @@ pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     }
     steps.extend([
         bridge_step(network, instance),
-        // It goes with the bridge: nothing needs to be put back.
-        NetworkStep::Forward {
-            interface: bridge.clone(),
-            was: "1".into(),
-            bridge: bridge.clone(),
-        },
+        forward_until_gone(bridge, bridge),
     ]);
     if let Some(tunnel) = &tunnel {
-        let interface = tunnel.routes.interface.clone();
-        // One that isn't there yet goes with its setting.
-        let made = NetworkStep::Forward {
-            interface: interface.clone(),
-            was: "1".into(),
-            bridge: bridge.clone(),
-        };
+        let interface = &tunnel.routes.interface;
         match tunnel.maker {
-            Some(_) => steps.push(made),
-            None => steps.extend(forward_step(&interface, bridge)?),
+            Some(_) => steps.push(forward_until_gone(interface, bridge)),
+            None => steps.extend(forward_step(interface, bridge, &outside)?),
         }
     }
-    if let Some(uplink) = uplink {
-        steps.extend(forward_step(&uplink.parse()?, bridge)?);
+    for interface in &outside {
+        let also = tunnel.iter().map(|tunnel| tunnel.routes.interface.clone());
+        steps.extend(forward_step(interface, bridge, &also.collect::<Vec<_>>())?);
     }
+    steps.push(keeper_step(network)?);
     Ok(Plan {
         steps,
         nat_interface: leaves_by,
         tunnel,
+    })
+}
+
+/// The step that starts the network's keeper.
+pub(super) fn keeper_step(network: &Network) -> Result<NetworkStep> {
+    Ok(NetworkStep::StartKeeper {
+        dir: network.dir.clone(),
+        executable: crate::keeper::find(network.keeper.as_deref())?,
     })
 }
 
@@ -111,8 +112,23 @@ pub(super) fn bridge_step(network: &Network, instance: &Instance) -> NetworkStep
     }
 }
 
+/// The step that has an interface of ours forward: the setting goes with it, and nothing needs
+/// to be put back.
+fn forward_until_gone(interface: &IfName, bridge: &IfName) -> NetworkStep {
+    NetworkStep::Forward {
+        interface: interface.clone(),
+        was: "1".into(),
+        bridge: bridge.clone(),
+        also: Vec::new(),
+    }
+}
+
 /// The step that has an interface forward, unless it does.
-pub(super) fn forward_step(interface: &IfName, bridge: &IfName) -> Result<Option<NetworkStep>> {
+pub(super) fn forward_step(
+    interface: &IfName,
+    bridge: &IfName,
+    also: &[IfName],
+) -> Result<Option<NetworkStep>> {
     let was = forwarding::read(&forwarding::forwarding_of(interface))?;
     Ok(was
         .filter(|was| was != "1")
@@ -120,6 +136,7 @@ pub(super) fn forward_step(interface: &IfName, bridge: &IfName) -> Result<Option
             interface: interface.clone(),
             was,
             bridge: bridge.clone(),
+            also: also.to_vec(),
         }))
 }
 

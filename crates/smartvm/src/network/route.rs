@@ -5,7 +5,9 @@
 //! chain: whatever comes in by the bridge, or carries an address of the subnet, is looked up
 //! in the table, in which the subnet itself is thrown back to the host's own tables, the
 //! tunnel's routes follow, and the rest is unreachable. When the tunnel's interface goes, its
-//! routes go with it, and what stays is unreachable.
+//! routes go with it, and what stays is unreachable. What goes to the subnet and finds no way
+//! there, as the bridge is gone, is unreachable too: the default route would send answers out
+//! in the clear.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -29,6 +31,8 @@ use crate::name::IfName;
 const PRIORITY: u32 = 100;
 /// By which routes and rules are ours (`ip` shows it as `proto 118`).
 const OURS: RouteProtocol = RouteProtocol::Other(118);
+/// The table that the host's own routes are in.
+const MAIN: u32 = 254;
 /// The worst metric: every other route to the same place comes first.
 const LAST: u32 = u32::MAX;
 
@@ -45,6 +49,10 @@ pub struct GuestTable {
     /// Whether what no route leads into the tunnel is unreachable; else the host's own tables
     /// decide.
     pub fail_closed: bool,
+    /// Addresses of a tunnel of ours. What comes from them is guests' traffic, or what this
+    /// host says about that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// The routes that lead into a tunnel.
@@ -292,27 +300,46 @@ impl GuestTable {
 
     /// By the bridge, so that a false source address is no way out; by the subnet, so that
     /// answers from the tunnel pass the check of their way back.
-    fn rules(&self) -> [RuleMessage; 2] {
-        let rule = |more: RuleAttribute, length: u8| {
+    fn rules(&self) -> Vec<RuleMessage> {
+        let rule = |priority: u32, action: RuleAction, more: RuleAttribute| {
             let mut rule = RuleMessage::default();
             rule.header.family = AddressFamily::Inet;
-            rule.header.action = RuleAction::ToTable;
-            rule.header.src_len = length;
-            rule.attributes = vec![
-                more,
-                RuleAttribute::Table(self.table),
-                RuleAttribute::Priority(PRIORITY),
-                RuleAttribute::Protocol(OURS),
-            ];
+            rule.header.action = action;
+            let priority = RuleAttribute::Priority(PRIORITY + priority);
+            rule.attributes = vec![more, priority, RuleAttribute::Protocol(OURS)];
             rule
         };
-        [
-            rule(RuleAttribute::Iifname(self.bridge.to_string()), 0),
-            rule(
-                RuleAttribute::Source(self.subnet.network().into()),
-                self.subnet.prefix_len(),
-            ),
-        ]
+        let (address, length) = (self.subnet.network().into(), self.subnet.prefix_len());
+        let table = RuleAttribute::Table(self.table);
+        let mut by_bridge = rule(
+            0,
+            RuleAction::ToTable,
+            RuleAttribute::Iifname(self.bridge.to_string()),
+        );
+        by_bridge.attributes.push(table.clone());
+        let from = |address, length| {
+            let mut from = rule(0, RuleAction::ToTable, RuleAttribute::Source(address));
+            from.header.src_len = length;
+            from.attributes.push(table.clone());
+            from
+        };
+        let mut rules = vec![by_bridge, from(address, length)];
+        rules.extend(self.addresses.iter().map(|one| from((*one).into(), 32)));
+        if self.fail_closed {
+            let to = || RuleAttribute::Destination(address);
+            // By a route that is the subnet's own, or by none.
+            let mut known = rule(1, RuleAction::ToTable, to());
+            known.attributes.extend([
+                RuleAttribute::Table(MAIN),
+                RuleAttribute::SuppressPrefixLen(u32::from(length.saturating_sub(1))),
+            ]);
+            let mut lost = rule(2, RuleAction::Unreachable, to());
+            for rule in [&mut known, &mut lost] {
+                rule.header.dst_len = length;
+            }
+            rules.extend([known, lost]);
+        }
+        rules
     }
 }
 
@@ -388,6 +415,7 @@ fn table_of(rule: &RuleMessage) -> u32 {
 fn is_same(listed: &RuleMessage, ours: &RuleMessage) -> bool {
     listed.header.action == ours.header.action
         && listed.header.src_len == ours.header.src_len
+        && listed.header.dst_len == ours.header.dst_len
         && (ours.attributes.iter()).all(|one| listed.attributes.contains(one))
 }
 

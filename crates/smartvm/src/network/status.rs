@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
-use super::{ForeignChain, Network, TunnelStatus, foreign, forwarding, tunnel, vms};
+use super::{ForeignChain, Network, TunnelStatus, foreign, forwarding, keeper, tunnel, vms};
 use crate::error::Result;
 use crate::name::VmId;
 
@@ -65,7 +65,13 @@ pub(super) fn of(network: &Network) -> Result<Status> {
         users: vms(users),
         leases,
         drift: match &state {
-            Some(state) => drift(network, state)?,
+            Some(state) => {
+                let mut drift = drift(network, state)?;
+                if up && keeper::alive(&network.dir)?.is_none() {
+                    drift.push("the network's keeper is gone".to_owned());
+                }
+                drift
+            }
             None => Vec::new(),
         },
         tunnel: (state.as_ref().and_then(|state| state.tunnel.as_ref()))
@@ -77,7 +83,8 @@ pub(super) fn of(network: &Network) -> Result<Status> {
     })
 }
 
-fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
+/// How it differs from what it should be, but for its keeper.
+pub(super) fn drift(network: &Network, state: &State) -> Result<Vec<String>> {
     let mut drift = Vec::new();
     if state.phase != Phase::Up {
         drift.push("its making or its end was interrupted".to_owned());

@@ -11,7 +11,7 @@ use super::link::{Links, NewTap};
 use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::subnet::Subnet;
 use super::wireguard::Maker;
-use super::{Network, firewall, forwarding, tunnel};
+use super::{Network, firewall, forwarding, keeper, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;
@@ -112,6 +112,13 @@ pub enum NetworkStep {
         /// What is led there.
         routes: TunnelRoutes,
     },
+    /// Starts the network's keeper.
+    StartKeeper {
+        /// The network's directory.
+        dir: PathBuf,
+        /// The smartvm command.
+        executable: PathBuf,
+    },
     /// Lets what comes in by an interface be forwarded.
     Forward {
         /// The interface.
@@ -120,6 +127,9 @@ pub enum NetworkStep {
         was: String,
         /// The bridge.
         bridge: IfName,
+        /// What else forwards for the network, beside the bridge.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<IfName>,
     },
 }
 
@@ -186,6 +196,7 @@ impl NetworkStep {
             Self::CloseTable { guests } => Routing::open()?.close(guests)?,
             Self::MakeTunnel { .. } => tunnel::make(network, self)?,
             Self::RouteTunnel { routes } => Routing::open()?.lead(routes)?,
+            Self::StartKeeper { executable, .. } => keeper::start(network, executable)?,
             Self::Forward { interface, .. } => {
                 forwarding::write(&forwarding::forwarding_of(interface), "1")?;
             }
@@ -216,13 +227,16 @@ impl NetworkStep {
             } => Links::open()?.remove(bridge, mark, Some(*mac)),
             Self::CloseTable { guests } => Routing::open()?.reopen(guests),
             Self::MakeTunnel { .. } => tunnel::remove(self),
+            Self::StartKeeper { dir, .. } => keeper::stop(dir),
             Self::RouteTunnel { routes } => Routing::open()?.lead_no_more(routes),
             Self::Forward {
                 interface,
                 was,
                 bridge,
+                also,
             } => {
-                let ours = [interface.as_str(), bridge.as_str()];
+                let mut ours = vec![interface.as_str(), bridge.as_str()];
+                ours.extend(also.iter().map(IfName::as_str));
                 forwarding::put_back(&forwarding::forwarding_of(interface), was, "1", &ours)
             }
         }
@@ -237,6 +251,7 @@ impl NetworkStep {
             }
             Self::CloseTable { .. } => "remove the rules, and empty the table",
             Self::RouteTunnel { .. } => "remove the routes",
+            Self::StartKeeper { .. } => "end it",
             Self::ApplyFirewall { .. } => "remove the tables",
             Self::Forward { .. } => "put it back, where nobody else needs it",
         }
@@ -273,6 +288,7 @@ impl fmt::Display for NetworkStep {
             Self::RouteTunnel { routes } => {
                 write!(out, "lead guests' traffic into {}", routes.interface)
             }
+            Self::StartKeeper { .. } => write!(out, "start the network's keeper"),
             Self::Forward { interface, .. } => write!(out, "forward what comes in by {interface}"),
         }
     }

@@ -124,6 +124,9 @@ pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
             bridge: network.bridge.clone(),
             subnet,
             fail_closed: tunnel.fail_closed,
+            addresses: (tunnel.config.iter())
+                .flat_map(|config| config.addresses.iter().map(Ipv4Net::addr))
+                .collect(),
         },
         routes: TunnelRoutes {
             table: tunnel.table,
@@ -345,6 +348,14 @@ impl PeerStatus {
 
 /// What can't work, whatever this host is like.
 fn suits(config: &Config, network: &Network) -> Result<()> {
+    if config.addresses.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the option `wireguard.config` has no Address, which guests' traffic needs as its \
+             source in the tunnel",
+        )
+        .hint("write the one that the peer takes packets from: Address = 10.9.0.2/32"));
+    }
     let subnet = network.subnet.net();
     let inside = config
         .addresses

@@ -103,6 +103,14 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
         ),
         None => String::new(),
     };
+    // Whatever has an address of theirs and doesn't pass the bridge: it may be gone.
+    let stray = match closed {
+        Some(_) => format!(
+            "  ip saddr {subnet} counter drop comment \"kill switch\"\n  \
+             ip daddr {subnet} counter drop comment \"kill switch\"\n"
+        ),
+        None => String::new(),
+    };
     // Not `rt mtu`: towards the guest that is the bridge's, not the tunnel's.
     let clamp = |direction: &str| match tunnel {
         Some(tunnel) => format!(
@@ -123,7 +131,7 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
   type filter hook forward priority filter; policy accept;
   iifname "{bridge}" goto from_guests
   oifname "{bridge}" goto to_guests
- }}
+{stray} }}
  chain from_guests {{
   meta nfproto != ipv4 counter drop comment "not IPv4"
   oifname "{bridge}" {between}

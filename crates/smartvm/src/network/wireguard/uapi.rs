@@ -19,6 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What an answer may have at most: some thousand peers.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// What it means that nobody is at a socket, or is no longer.
+const NOBODY: [io::ErrorKind; 5] = [
+    io::ErrorKind::NotFound,
+    io::ErrorKind::ConnectionRefused,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::UnexpectedEof,
+];
+
 /// Where the socket of an interface is.
 pub(super) fn socket(device: &IfName) -> PathBuf {
     PathBuf::from(format!("/var/run/wireguard/{device}.sock"))
@@ -56,11 +65,8 @@ pub(super) fn configure(device: &IfName, settings: &Settings) -> io::Result<()> 
 pub(super) fn read(device: &IfName) -> io::Result<Option<DeviceFacts>> {
     match ask(device, "get=1\n\n") {
         Ok(answer) => Ok(Some(parse(&answer))),
-        Err(e)
-            if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&e.kind()) =>
-        {
-            Ok(None)
-        }
+        // It may end while it is asked.
+        Err(e) if NOBODY.contains(&e.kind()) => Ok(None),
         Err(e) => Err(e),
     }
 }
@@ -78,7 +84,7 @@ fn ask(device: &IfName, question: &str) -> io::Result<String> {
     match error.and_then(|number| number.trim().parse().ok()) {
         Some(0) => Ok(answer),
         Some(number) => Err(io::Error::from_raw_os_error(i32::abs(number))),
-        None => Err(io::Error::other("its answer has no end")),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

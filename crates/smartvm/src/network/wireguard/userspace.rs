@@ -6,8 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -16,7 +15,7 @@ use super::uapi;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
 use crate::network::link::Links;
-use crate::process::ProcessId;
+use crate::process::{ProcessId, children};
 use crate::step::process;
 use crate::storage::program;
 
@@ -25,9 +24,6 @@ const PROGRAMS: [&str; 2] = ["wireguard-go", "boringtun-cli"];
 /// How long one may take to make its device, or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOG: &str = "wireguard.log";
-
-/// Implementations that this process started: reaped when it starts the next one.
-static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// The first one that is there.
 pub(super) fn find() -> Result<PathBuf> {
@@ -74,7 +70,7 @@ pub(super) fn start(program: &Path, dir: &Path, device: &IfName) -> Result<()> {
         .spawn()
         .map_err(failed)?;
     let process = ProcessId::of(child.id())?;
-    keep(child);
+    children::keep(child);
     let deadline = Instant::now() + PATIENCE;
     let mut links = Links::open()?;
     loop {
@@ -119,23 +115,7 @@ pub(super) fn end(program: &Path, dir: &Path, device: &IfName) -> Result<()> {
             let _missing = std::fs::remove_file(&socket);
         }
     }
-    reap();
+    children::reap();
     let _missing = std::fs::remove_file(dir.join(LOG));
     Ok(())
-}
-
-fn keep(child: Child) {
-    reap();
-    CHILDREN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .push(child);
-}
-
-fn reap() {
-    // The lock is only poisoned by a panic between two of these lines.
-    let mut children = CHILDREN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
 }

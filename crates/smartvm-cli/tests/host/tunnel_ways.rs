@@ -1,0 +1,329 @@
+//! Tunnels of smartvm's and of others; what is in their way; what dies while they are made.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use smartvm::ErrorKind;
+use smartvm::network::Network;
+use smartvm::spec::{SmartVmOptions, WireGuardConfig, WireGuardExisting};
+
+use crate::support::SMARTVM;
+use crate::tunnel::{Fire, Peer, Way, kernel_has_wireguard, run, until};
+
+fn existing(interface: &str) -> WireGuardConfig {
+    WireGuardConfig::Existing(
+        WireGuardExisting::builder()
+            .existing_interface(interface)
+            .build(),
+    )
+}
+
+#[test]
+fn what_is_in_a_tunnels_way_is_named_and_nothing_is_left_behind() {
+    let way = Way::new();
+    let refused = |tunnel: WireGuardConfig| {
+        let before = way.picture();
+        let refused = way.network(tunnel).up().unwrap_err();
+        assert_eq!(way.picture(), before, "{refused}");
+        refused
+    };
+    let managed = |text: String| WireGuardConfig::Managed(way.managed(text));
+
+    run("ip route add 10.99.0.0/16 via 192.0.2.1 table 51820");
+    let table = refused(managed(way.text("")));
+    assert_eq!(table.kind(), ErrorKind::WrongState);
+    let told = "the routing table 51820 is in use: 1 routes, 0 rules";
+    assert!(table.to_string().contains(told), "{table}");
+    assert!(table.way_out().unwrap().contains("wireguard.routeTable"));
+    let mut other_table = way.managed(way.text(""));
+    other_table.route_table = Some(51821);
+    let network = way.network(WireGuardConfig::Managed(other_table));
+    network.up().unwrap();
+    assert!(run("ip route show table 51821").contains(&way.interface));
+    network.down().unwrap();
+    run("ip route flush table 51820");
+    run("ip rule add from 10.99.0.0/16 lookup 51820");
+    let table = refused(managed(way.text("")));
+    assert!(table.to_string().contains("0 routes, 1 rules"), "{table}");
+    run("ip rule delete from 10.99.0.0/16 lookup 51820");
+
+    run(&format!("ip link add {} type bridge", way.interface));
+    let taken = refused(managed(way.text("")));
+    assert_eq!(taken.kind(), ErrorKind::WrongState);
+    assert!(
+        taken.to_string().contains("smartvm didn't make it"),
+        "{taken}"
+    );
+    run(&format!("ip link delete {}", way.interface));
+
+    let missing = refused(existing("wg-none"));
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().contains("wg-none"), "{missing}");
+    let none = refused(existing("up0"));
+    assert!(
+        none.to_string().contains("up0 is none of WireGuard's"),
+        "{none}"
+    );
+
+    let text = way.text("").replace("198.18.0.1", "no-such-host.invalid");
+    let nowhere = refused(managed(text));
+    let told = "no-such-host.invalid:51820 doesn't resolve";
+    assert!(nowhere.to_string().contains(told), "{nowhere}");
+
+    let inside = refused(managed(
+        way.text("").replace("10.9.0.2/24", "172.30.0.9/32"),
+    ));
+    assert!(inside.to_string().contains("172.30.0.9"), "{inside}");
+    let without = refused(managed(way.text("").replace("Address = 10.9.0.2/24", "")));
+    assert!(without.to_string().contains("has no Address"), "{without}");
+
+    // Found only when half of it is made.
+    let _taken = std::net::UdpSocket::bind("0.0.0.0:51999").unwrap();
+    refused(managed(way.text("ListenPort = 51999")));
+}
+
+#[test]
+fn where_nothing_makes_a_tunnel_that_is_told() {
+    if kernel_has_wireguard() {
+        eprintln!("skipped: this kernel has WireGuard");
+        return;
+    }
+    let way = Way::new();
+    let config = config_file(
+        &way,
+        &way.options(WireGuardConfig::Managed(way.managed(way.text("")))),
+    );
+    let tools = way.file("tools");
+    std::fs::create_dir(&tools).unwrap();
+    std::os::unix::fs::symlink("/usr/sbin/nft", tools.join("nft")).unwrap();
+    let out = smartvm(&config, &["network", "up"])
+        .env("PATH", &tools)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(5));
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(
+        said.contains("install wireguard-go or boringtun-cli"),
+        "{said}"
+    );
+}
+
+#[test]
+fn anothers_interface_is_used_and_left_as_it_was() {
+    let way = Way::new();
+    let theirs = Peer::make(None, "10.9.0.3/24");
+    let device = &theirs.device;
+    way.peer
+        .admit(&way.far, &theirs.keys.public, "10.9.0.3/32", "");
+    run(&format!(
+        "wg set {device} peer {} allowed-ips 0.0.0.0/0 endpoint 198.18.0.1:51820",
+        way.peer.keys.public
+    ));
+    let set = || {
+        let lines = run(&format!("wg showconf {device}"));
+        lines + &run(&format!("ip -d link show {device}"))
+    };
+    let (before, was) = (way.picture(), set());
+    let network = way.network(existing(device));
+    network.up().unwrap();
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("through another's tunnel");
+    let tunnel = network.status().unwrap().tunnel.unwrap();
+    assert!(!tunnel.managed && tunnel.implementation.is_none());
+    let peer = &tunnel.peers[0];
+    assert_eq!(peer.public_key, way.peer.keys.public);
+    assert!(peer.last_handshake.is_some() && peer.received_bytes > 0 && peer.sent_bytes > 0);
+    drop(fire);
+    run("ip link delete guest0");
+    network.down().unwrap();
+    assert_eq!(way.picture(), before);
+    assert_eq!(set(), was);
+
+    // When it goes, it isn't smartvm's to make.
+    network.up().unwrap();
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("again");
+    run(&format!("ip link delete {device}"));
+    fire.stays_inside("another's tunnel is gone");
+    let refused = network.up().unwrap_err();
+    assert!(
+        refused.to_string().contains("isn't smartvm's to make"),
+        "{refused}"
+    );
+    drop(fire);
+    network.down().unwrap();
+}
+
+#[test]
+fn where_not_all_goes_into_the_tunnel_its_peers_networks_do() {
+    let way = Way::new();
+    let text = way.text("").replace("0.0.0.0/0", "203.0.113.0/24");
+    let mut managed = way.managed(text);
+    managed.route_all_vm_traffic = Some(false);
+    let network = way.network(WireGuardConfig::Managed(managed.clone()));
+    assert_eq!(
+        network.wiring(Vec::new()).unwrap().dns,
+        [std::net::Ipv4Addr::new(10, 9, 0, 1)]
+    );
+    network.up().unwrap();
+    let routes = run("ip route show table 51820");
+    assert!(
+        routes.contains("203.0.113.0/24 dev") && !routes.contains("\ndefault dev"),
+        "{routes}"
+    );
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("into the tunnel");
+    fire.stays_inside("the rest goes nowhere");
+    drop(fire);
+    run("ip link delete guest0");
+    network.down().unwrap();
+
+    managed.fail_closed = Some(false);
+    let network = way.network(WireGuardConfig::Managed(managed));
+    network.up().unwrap();
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.escapes("the rest leaves elsewhere");
+    drop(fire);
+    network.down().unwrap();
+}
+
+#[test]
+fn the_default_route_is_followed_by_the_networks_keeper() {
+    let way = Way::new();
+    let options = SmartVmOptions::builder()
+        .data_dir(way.file("data"))
+        .runtime_dir(way.file("run"))
+        .build();
+    let network = Network::new(&way.file("run"), &options).unwrap();
+    let network = network.kept_by(Path::new(SMARTVM));
+    let before = way.picture();
+    network.up().unwrap();
+    assert_eq!(
+        network.status().unwrap().nat_interface.as_deref(),
+        Some("up0")
+    );
+    run("ip route replace default via 198.51.100.1");
+    until("the default route is followed", || {
+        network.status().unwrap().nat_interface.as_deref() == Some("other0")
+    });
+    let forwards = |device: &str| run(&format!("sysctl -n net.ipv4.conf.{device}.forwarding"));
+    until("the new one forwards", || forwards("other0") == "1\n");
+    assert_eq!(forwards("up0"), "0\n", "and the old one no more");
+    network.down().unwrap();
+    run("ip route replace default via 192.0.2.1");
+    assert_eq!(way.picture(), before);
+}
+
+#[test]
+fn keys_are_in_no_file_no_argument_and_no_output() {
+    let way = Way::new();
+    let options = way.options(WireGuardConfig::Managed(way.managed(way.text(""))));
+    let config = config_file(&way, &options);
+    let mut said = Vec::new();
+    for words in [
+        vec!["-v", "network", "up"],
+        vec!["-v", "network", "status"],
+        vec!["--json", "network", "status"],
+        vec!["doctor"],
+    ] {
+        let out = smartvm(&config, &words).output().unwrap();
+        said.extend(out.stdout);
+        said.extend(out.stderr);
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains(&way.peer.keys.public), "{said}");
+    let key = &way.keys.private;
+    assert!(!said.contains(key));
+    for dir in ["run", "data"] {
+        let found = Command::new("grep")
+            .arg("-rF")
+            .arg(key)
+            .arg(way.file(dir))
+            .output();
+        assert_eq!(found.unwrap().stdout, b"", "{dir}");
+    }
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        for file in ["cmdline", "environ"] {
+            let text = std::fs::read(entry.path().join(file)).unwrap_or_default();
+            let shown = text.windows(key.len()).any(|part| part == key.as_bytes());
+            assert!(!shown, "{:?} {file}", entry.path());
+        }
+    }
+    assert!(
+        smartvm(&config, &["network", "down"])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn whoever_makes_a_tunnel_may_be_killed_at_any_step_and_gc_leaves_the_host_as_before() {
+    let way = Way::new();
+    let options = way.options(WireGuardConfig::Managed(way.managed(way.text(""))));
+    let config = config_file(&way, &options);
+    let before = way.picture();
+    let ledger = way.file("run/.network/ledger.jsonl");
+    let lines = || std::fs::read_to_string(&ledger).map_or(0, |text| text.lines().count());
+    let mut killed = 0;
+    for line in 1.. {
+        let mut up = smartvm(&config, &["network", "up"]).spawn().unwrap();
+        let mut done = false;
+        until("the next step is begun", || {
+            done = up.try_wait().unwrap().is_some();
+            done || lines() >= line
+        });
+        up.kill().unwrap();
+        up.wait().unwrap();
+        if done && line > 12 {
+            break;
+        }
+        killed += usize::from(!done);
+        if !done {
+            let gc = smartvm(&config, &["gc"]).output().unwrap();
+            assert!(gc.status.success(), "{gc:?}");
+        } else {
+            assert!(
+                smartvm(&config, &["network", "down"])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        // A keeper that nobody wrote down ends by itself.
+        until(&format!("all is as before line {line}"), || {
+            way.picture() == before
+        });
+    }
+    assert!(killed > 8, "only {killed} were killed");
+    assert!(
+        smartvm(&config, &["network", "down"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(way.picture(), before);
+}
+
+/// Options as a file for the command line.
+fn config_file(way: &Way, options: &SmartVmOptions) -> std::path::PathBuf {
+    let path = way.file("options.json");
+    std::fs::write(&path, serde_json::to_vec(options).unwrap()).unwrap();
+    path
+}
+
+fn smartvm(config: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(SMARTVM);
+    command
+        .arg("--config")
+        .arg(config)
+        .args(words)
+        .env_remove("SMARTVM_DATA_DIR")
+        .env_remove("SMARTVM_RUNTIME_DIR")
+        .stdin(Stdio::null());
+    command
+}
