@@ -22,7 +22,7 @@ use crate::support::Corner;
 
 const CORNER: &str = "SMARTVM_TEST_CHAOS_CORNER";
 const TASKS: u64 = 16;
-const SNAPSHOTS: &str = "snapshots";
+const SNAPSHOTS: &str = "data/snapshots";
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -197,7 +197,7 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
     let corner = Arc::new(Corner::new());
     let smartvm = Arc::new(corner.smartvm());
     let vms = number("SMARTVM_TEST_CHAOS_VMS", 48);
-    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
+    std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let open_before = descriptors();
     let tasks: Vec<_> = (0..TASKS)
@@ -271,7 +271,7 @@ async fn orchestrator_process() {
 #[tokio::test]
 async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
     let corner = Corner::new();
-    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
+    std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let mut dice = Dice::new(u64::from(u32::MAX));
     let mut whole = 0;
