@@ -144,12 +144,26 @@ impl SmartVm {
         Ok(self.jailer.get_or_init(|| found))
     }
 
-    /// The jailer, where this spec's VM is jailed and may be.
+    /// The jailer, where this spec's VM is jailed and may be: without one, `auto` is off.
     pub(crate) fn jailer_for(&self, spec: &MicroVmSpec) -> Result<Option<&Path>> {
-        match plan::jailed(spec, euid_is_root()) && euid_is_root() {
-            true => self.jailer(self.binary()?).map(Some),
-            false => Ok(None),
+        if !plan::jailed(spec, euid_is_root()) || !euid_is_root() {
+            return Ok(None);
         }
+        match self.jailer(self.binary()?) {
+            Err(_) if !plan::jailed(spec, false) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Why a VM can't be jailed here, if it can't: one that asks for `auto` runs without a jail
+    /// then.
+    pub fn why_no_jail(&self) -> Option<Error> {
+        if !euid_is_root() {
+            let message = "the jailer needs root rights";
+            return Some(Error::new(ErrorKind::Host, message));
+        }
+        let found = self.binary().and_then(|binary| self.jailer(binary));
+        found.err()
     }
 
     pub(crate) fn keeper(&self) -> &Path {
@@ -198,7 +212,7 @@ impl SmartVm {
         // What the plan refuses is refused before anything is made.
         let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
-        let context = self.check_context();
+        let context = self.check_context(&valid);
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let (network, shelf) = (self.network.clone(), self.shelf());
         // Who makes a VM that ends with it is who starts it: soon, as a rule.
@@ -233,12 +247,14 @@ impl SmartVm {
         Ok(host::check(
             spec,
             &HostFacts::gather_to_check(&[]),
-            &self.check_context(),
+            &self.check_context(spec),
         )?)
     }
 
-    pub(crate) fn check_context(&self) -> host::CheckContext {
+    pub(crate) fn check_context(&self, spec: &MicroVmSpec) -> host::CheckContext {
+        let asks = plan::jailed(spec, true);
         host::CheckContext {
+            no_jail: asks && self.why_no_jail().is_some(),
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
             chroot_base: self.chroot_base(),

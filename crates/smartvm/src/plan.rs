@@ -18,7 +18,7 @@ pub use confined::{JailContext, chroot_base, jailed};
 pub use restore::{Launch, Source, restore};
 pub use root::Root;
 pub use swap::Swap;
-pub(crate) use swap::swap;
+pub(crate) use swap::{Swapped, swap};
 
 use crate::error::Result;
 use crate::firecracker::Version;

@@ -31,8 +31,8 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     if args.network {
         super::network::connect(&mut spec, smartvm.network());
     }
-    args.jail.apply(&mut spec);
     smartvm.ensure_binary(&progress::downloads()).await?;
+    args.jail.apply(&mut spec, || smartvm.why_no_jail());
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

@@ -186,7 +186,7 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
-        self.jail.apply(&mut spec);
+        self.jail.apply(&mut spec, || smartvm.why_no_jail());
         Ok((spec, image))
     }
 

@@ -2,7 +2,7 @@
 //! to a made-up Internet.
 
 mod forger;
-mod lab;
+pub(crate) mod lab;
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -207,7 +207,8 @@ impl MicroVm {
         if operation == Operation::Pause {
             self.remember_agent(&mut held.state).await;
         }
-        self.client().send(&request).await?;
+        let mut client = Client::over(held.state.api_socket(&self.run_dir));
+        client.send(&request).await?;
         let woken = match (operation, held.state.agent) {
             (Operation::Resume, Some(_)) => self.wake_guest(&held.state.moves).await,
             _ => Ok(()),

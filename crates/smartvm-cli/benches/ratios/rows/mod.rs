@@ -2,6 +2,7 @@
 
 mod death;
 pub(crate) mod held;
+mod jail;
 mod keeper;
 mod many;
 mod pause;
@@ -13,6 +14,7 @@ use crate::row::Row;
 /// All rows, in the order in which they are measured.
 pub(crate) const ALL: &[Row] = &[
     start::ONE,
+    jail::START,
     many::START,
     many::END,
     pause::PAUSE_RESUME,
