@@ -24,6 +24,10 @@ const NEEDED: [Tool; 13] = [
         package: "e2fsprogs",
     },
     Tool {
+        program: "mksquashfs",
+        package: "squashfs-tools",
+    },
+    Tool {
         program: "nft",
         package: "nftables",
     },

@@ -9,6 +9,10 @@
 
 mod arguments;
 mod corner;
+// The host tier needs all of it.
+#[allow(dead_code)]
+#[path = "../../tests/host/docker_registry.rs"]
+mod docker_registry;
 mod figures;
 mod raw_loop;
 mod row;

@@ -59,6 +59,10 @@ pub(crate) struct RunArgs {
     /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
     #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
     scratch: Option<u64>,
+    /// The modules of the image's kernel, where the image has neither an initramfs nor a kernel
+    /// with its drivers built in: a directory with modules.dep
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    modules: Option<PathBuf>,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -149,7 +153,10 @@ impl RunArgs {
                 let tell = &mut super::image::told;
                 let watch = &mut Watch::new(tell, &|| false);
                 let image = &image_name::resolve(smartvm, image, self.pull, watch).await?;
-                let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
+                let (spec, image) = {
+                    let modules = self.modules.as_deref();
+                    image_spec::from_image(smartvm.options(), image, self.scratch, modules)?
+                };
                 if let Image::Stored(_) = image {
                     image_spec::store(smartvm.options())?
                         .serve(smartvm.runtime().path(), &smartvm.shelf())?;

@@ -2,6 +2,7 @@
 
 mod death;
 pub(crate) mod held;
+mod image;
 mod jail;
 mod keeper;
 mod many;
@@ -19,6 +20,10 @@ pub(crate) const ALL: &[Row] = &[
     many::END,
     pause::PAUSE_RESUME,
     snapshot::RESTORE,
+    image::CACHED,
+    image::UNPACK,
+    image::EXT4,
+    image::LAYERS,
     death::EVENT,
     held::MEMORY,
     held::IDLE,
