@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 13] = [
+const NEEDED: [Tool; 14] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
