@@ -14,6 +14,8 @@ mod corner;
 #[path = "../../tests/host/docker_registry.rs"]
 mod docker_registry;
 mod figures;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod raw_loop;
 mod row;
 mod rows;

@@ -53,9 +53,10 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
-    /// Connect it to the network: an address, NAT, name servers
-    #[arg(long)]
-    network: bool,
+    /// Connect it to the network: an address, NAT, name servers; with `internet`, private,
+    /// link-local and metadata addresses are denied
+    #[arg(long, value_name = "REACH", num_args = 0..=1, value_parser = ["internet"])]
+    network: Option<Option<String>>,
     /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
     #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
     scratch: Option<u64>,
@@ -179,8 +180,13 @@ impl RunArgs {
         if let Some(memory) = self.memory {
             spec.machine_config.mem_size_mib = memory;
         }
-        if self.network {
+        if let Some(reach) = &self.network {
             super::network::connect(&mut spec, smartvm.network());
+            if reach.is_some() {
+                let firewall = spec.firewall.get_or_insert_default();
+                let own = firewall.egress.take();
+                firewall.egress = Some(smartvm.network().internet_only(own));
+            }
         }
         for label in &self.label {
             let (key, value) = label.split_once('=').ok_or_else(|| {

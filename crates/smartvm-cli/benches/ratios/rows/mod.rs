@@ -6,9 +6,11 @@ mod image;
 mod jail;
 mod keeper;
 mod many;
+mod network;
 mod pause;
 mod snapshot;
 mod start;
+mod traffic;
 
 use crate::row::Row;
 
@@ -29,4 +31,10 @@ pub(crate) const ALL: &[Row] = &[
     held::IDLE,
     keeper::MEMORY,
     keeper::START,
+    network::ONE,
+    network::ONE_BY_COMMANDS,
+    network::MANY_ROW,
+    network::MANY_BY_COMMANDS,
+    traffic::RULES,
+    traffic::THROUGHPUT,
 ];
