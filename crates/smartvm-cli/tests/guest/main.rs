@@ -16,3 +16,4 @@ mod snapshots;
 mod support;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
+mod tunnelled;
