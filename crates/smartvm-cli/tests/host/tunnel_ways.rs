@@ -312,6 +312,8 @@ fn keys_are_in_no_file_no_argument_and_no_output() {
     }
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains(&way.peer.keys.public), "{said}");
+    let made = format!("WireGuard, {}, made by", way.interface);
+    assert!(said.contains(&made), "doctor says who makes it: {said}");
     let key = &way.keys.private;
     assert!(!said.contains(key));
     for dir in ["run", "data"] {
