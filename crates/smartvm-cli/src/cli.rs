@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use smartvm::spec::{JailMode, MicroVmSpec};
+use smartvm::spec::{Jail, JailMode, MicroVmSpec};
 
 use crate::{output, verb};
 
@@ -74,29 +74,43 @@ pub(crate) struct HostArgs {
 /// How a VM's Firecracker is confined.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JailArgs {
-    /// Confine Firecracker by its jailer: `auto` does where this is root, and warns where not
-    /// [default: as the spec says, else off]
+    /// Confine Firecracker by its jailer: `auto` does where this is root and the jailer is there,
+    /// and says so where not [default: as the spec says, else auto]
     #[arg(long, value_name = "MODE", value_parser = ["required", "auto", "off"])]
     jail: Option<String>,
 }
 
 impl JailArgs {
-    /// Puts it into the spec.
-    pub(crate) fn apply(&self, spec: &mut MicroVmSpec) {
-        if self.jail.is_none() && spec.jail.is_none() {
-            return;
-        }
-        let jail = spec.jail.get_or_insert_default();
+    /// Puts it into the spec. `why_not` tells why VMs can't be jailed here, if they can't.
+    pub(crate) fn apply(
+        &self,
+        spec: &mut MicroVmSpec,
+        why_not: impl FnOnce() -> Option<smartvm::Error>,
+    ) {
+        spec.jail = Some(self.over(spec.jail.take(), why_not));
+    }
+
+    /// What becomes of the jail that a spec asks for.
+    pub(crate) fn over(
+        &self,
+        asked: Option<Jail>,
+        why_not: impl FnOnce() -> Option<smartvm::Error>,
+    ) -> Jail {
+        let mut jail = asked.unwrap_or_default();
         jail.mode = match self.jail.as_deref() {
             Some("required") => Some(JailMode::Required),
             Some("off") => Some(JailMode::Off),
             Some(_) => Some(JailMode::Auto),
-            None => jail.mode,
+            None => Some(jail.mode.unwrap_or(JailMode::Auto)),
         };
-        let auto = jail.mode.unwrap_or_default() == JailMode::Auto;
-        if auto && !rustix::process::geteuid().is_root() {
-            output::note("not root: Firecracker runs without a jail (--jail off says so silently)");
+        if jail.mode == Some(JailMode::Auto)
+            && let Some(why) = why_not()
+        {
+            output::note(format_args!(
+                "Firecracker runs without a jail: {why} (--jail off says so silently)"
+            ));
         }
+        jail
     }
 }
 
@@ -109,8 +123,10 @@ pub(crate) enum Verb {
     /// Start a created VM
     Start(verb::start::StartArgs),
     /// Stop a VM's processors
+    #[command(after_help = "Examples:\n  smartvm pause web db")]
     Pause(verb::Ids),
     /// Let a paused VM go on
+    #[command(after_help = "Examples:\n  smartvm resume web db")]
     Resume(verb::Ids),
     /// Shut VMs down and give back what they hold
     Stop(verb::stop::StopArgs),
@@ -121,13 +137,14 @@ pub(crate) enum Verb {
     /// List VMs
     Ps(verb::ps::PsArgs),
     /// All that is known of a VM
+    #[command(after_help = "Examples:\n  smartvm inspect web | jq '.[0].state'")]
     Inspect(verb::Ids),
     /// What a VM's guest printed
     Logs(verb::logs::LogsArgs),
     /// What happens to VMs, as it happens
     Events(verb::events::EventsArgs),
-    /// Attach to a VM's console (Ctrl-] detaches)
-    Console(verb::Id),
+    /// Attach to a VM's console; --detach-keys (ctrl-]) leave it
+    Console(verb::console::ConsoleArgs),
     /// Run a command in a VM
     Exec(verb::exec::ExecArgs),
     /// What guests may reach
@@ -155,6 +172,7 @@ pub(crate) enum Verb {
     /// Print the JSON Schema of a file
     Schema(verb::schema::SchemaArgs),
     /// Is this host fit for microVMs
+    #[command(after_help = "Examples:\n  smartvm doctor\n  smartvm --json doctor")]
     Doctor,
     /// Give back what dead VMs left
     Gc(verb::gc::GcArgs),
@@ -165,6 +183,7 @@ pub(crate) enum Verb {
     /// Print man pages, or write them
     Man(verb::man::ManArgs),
     /// Print the version
+    #[command(after_help = "Examples:\n  smartvm --json version")]
     Version,
 }
 

@@ -57,6 +57,11 @@ pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> R
     if let Some(user) = &args.user {
         command = command.user(user);
     }
+    // From before the size is looked at: no change of it is missed.
+    let resizes = match args.tty {
+        true => signal(SignalKind::window_change()).ok(),
+        false => None,
+    };
     if args.tty {
         let (rows, cols) = terminal::size().unwrap_or((24, 80));
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".into());
@@ -69,17 +74,17 @@ pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> R
         None
     };
     let control = session.control();
-    let resized = async {
-        let Ok(mut resizes) = signal(SignalKind::window_change()) else {
-            return std::future::pending::<()>().await;
-        };
-        while resizes.recv().await.is_some() {
-            if let Some((rows, cols)) = terminal::size()
-                && let Err(e) = control.resize(rows, cols).await
-            {
-                tracing::debug!("telling the terminal's size: {e}");
+    let pass_sizes_on = async {
+        if let Some(mut resizes) = resizes {
+            while resizes.recv().await.is_some() {
+                if let Some((rows, cols)) = terminal::size()
+                    && let Err(e) = control.resize(rows, cols).await
+                {
+                    tracing::debug!("telling the terminal's size: {e}");
+                }
             }
         }
+        std::future::pending::<u8>().await
     };
     let (out, err) = (tokio::io::stdout(), tokio::io::stderr());
     let ended = async {
@@ -90,6 +95,6 @@ pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> R
     };
     tokio::select! {
         status = ended => Ok(status?.code_for_shell()),
-        () = resized => Ok(0),
+        never = pass_sizes_on => Ok(never),
     }
 }

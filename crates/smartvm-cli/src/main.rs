@@ -1,6 +1,7 @@
 //! The smartvm command: run and look after Firecracker microVMs.
 
 mod cli;
+mod detach_keys;
 mod guest_command;
 mod image_name;
 mod image_spec;

@@ -50,6 +50,18 @@ pub struct End {
 }
 
 /// The events of all VMs of one runtime directory, from the moment it was made.
+///
+/// ```no_run
+/// # async fn example(smartvm: smartvm::SmartVm) -> smartvm::Result<()> {
+/// let mut events = smartvm.events()?;
+/// loop {
+///     let event = events.next().await?;
+///     if let Some(end) = event.end {
+///         println!("{} ended at {}: {}", event.id, event.at, end.reason);
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Events {
     runtime: RuntimeDir,

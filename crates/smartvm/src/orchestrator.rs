@@ -42,6 +42,29 @@ pub struct Parts {
 }
 
 /// The microVMs under one runtime directory.
+///
+/// ```no_run
+/// use smartvm::spec::{Lifetime, MicroVmSpec, SmartVmOptions};
+/// use smartvm::vm::{StartOptions, StopMode};
+/// use smartvm::{Parts, SmartVm};
+///
+/// # async fn example(mut spec: MicroVmSpec) -> smartvm::Result<()> {
+/// let options = SmartVmOptions::builder().data_dir("/srv/vms").build();
+/// let smartvm = SmartVm::open(options, Parts::default())?;
+/// spec.lifetime = Some(Lifetime::Detached);
+/// spec.labels.insert("role".into(), "web".into());
+/// smartvm.create(&spec).await?.start(&StartOptions::default()).await?;
+///
+/// // Another process, another day.
+/// for vm in smartvm.with_label("role", Some("web")).await? {
+///     println!("{} is {}", vm.id(), vm.state()?.state);
+/// }
+/// for ended in smartvm.stop_all(StopMode::Kill).await? {
+///     println!("{}", ended?.reason);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct SmartVm {
     options: SmartVmOptions,
@@ -121,12 +144,26 @@ impl SmartVm {
         Ok(self.jailer.get_or_init(|| found))
     }
 
-    /// The jailer, where this spec's VM is jailed and may be.
+    /// The jailer, where this spec's VM is jailed and may be: without one, `auto` is off.
     pub(crate) fn jailer_for(&self, spec: &MicroVmSpec) -> Result<Option<&Path>> {
-        match plan::jailed(spec, euid_is_root()) && euid_is_root() {
-            true => self.jailer(self.binary()?).map(Some),
-            false => Ok(None),
+        if !plan::jailed(spec, euid_is_root()) || !euid_is_root() {
+            return Ok(None);
         }
+        match self.jailer(self.binary()?) {
+            Err(_) if !plan::jailed(spec, false) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Why a VM can't be jailed here, if it can't: one that asks for `auto` runs without a jail
+    /// then.
+    pub fn why_no_jail(&self) -> Option<Error> {
+        if !euid_is_root() {
+            let message = "the jailer needs root rights";
+            return Some(Error::new(ErrorKind::Host, message));
+        }
+        let found = self.binary().and_then(|binary| self.jailer(binary));
+        found.err()
     }
 
     pub(crate) fn keeper(&self) -> &Path {
@@ -175,7 +212,7 @@ impl SmartVm {
         // What the plan refuses is refused before anything is made.
         let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
-        let context = self.check_context();
+        let context = self.check_context(&valid);
         let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
         let (network, shelf) = (self.network.clone(), self.shelf());
         // Who makes a VM that ends with it is who starts it: soon, as a rule.
@@ -210,12 +247,14 @@ impl SmartVm {
         Ok(host::check(
             spec,
             &HostFacts::gather_to_check(&[]),
-            &self.check_context(),
+            &self.check_context(spec),
         )?)
     }
 
-    pub(crate) fn check_context(&self) -> host::CheckContext {
+    pub(crate) fn check_context(&self, spec: &MicroVmSpec) -> host::CheckContext {
+        let asks = plan::jailed(spec, true);
         host::CheckContext {
+            no_jail: asks && self.why_no_jail().is_some(),
             assume_kvm: self.parts.assume_kvm,
             runtime: self.options.runtime_options(),
             chroot_base: self.chroot_base(),

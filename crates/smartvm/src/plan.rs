@@ -18,7 +18,7 @@ pub use confined::{JailContext, chroot_base, jailed};
 pub use restore::{Launch, Source, restore};
 pub use root::Root;
 pub use swap::Swap;
-pub(crate) use swap::swap;
+pub(crate) use swap::{Swapped, swap};
 
 use crate::error::Result;
 use crate::firecracker::Version;
@@ -59,6 +59,19 @@ pub struct Context<'a> {
 }
 
 /// What will be done for one VM.
+///
+/// ```no_run
+/// # fn example(smartvm: smartvm::SmartVm, spec: smartvm::spec::MicroVmSpec) -> smartvm::Result<()> {
+/// let plan = smartvm.plan(&spec)?;
+/// for step in &plan.steps {
+///     println!("{step}");
+/// }
+/// for request in &plan.requests {
+///     println!("{}", request.path());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

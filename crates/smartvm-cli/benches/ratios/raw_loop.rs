@@ -5,16 +5,23 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use smartvm::firecracker::client::Request;
+use smartvm::jail::{Ids, JailStep};
 use smartvm::plan::{Launch, Plan};
 use smartvm::rundir::file;
 use smartvm::step::Step;
 
 use crate::corner::Corner;
+
+/// The user of jailed raw starts.
+const USER: Ids = Ids {
+    uid: 1_899_999_999,
+    gid: 1_899_999_999,
+};
 
 /// What is prepared for one raw start.
 pub(crate) struct RawLoop {
@@ -33,28 +40,46 @@ pub(crate) struct Started {
 }
 
 impl RawLoop {
-    /// Prepares what the plan wants, in a directory of this name.
+    /// Prepares what the plan wants, in a directory of this name, or in the jail's own.
     pub(crate) fn prepare(corner: &Corner, plan: &Plan, name: &str) -> Self {
-        let directory = corner.file(name);
-        std::fs::create_dir(&directory).unwrap();
+        let directory = match plan.root.is_jail() {
+            true => plan.root.path().to_owned(),
+            false => corner.file(name),
+        };
+        std::fs::create_dir_all(&directory).unwrap();
         let mut command = Command::new(corner.firecracker());
         command.current_dir(&directory).env_clear();
         let mut pipes = Vec::new();
         for step in &plan.steps {
-            let here = |path: &PathBuf| directory.join(path.strip_prefix(&plan.run_dir).unwrap());
+            let here = |path: &PathBuf| {
+                let inside = path.strip_prefix(plan.root.path());
+                directory.join(inside.or(path.strip_prefix(&plan.run_dir)).unwrap())
+            };
             match step {
                 Step::MakeDir { path } => std::fs::create_dir(here(path)).unwrap(),
                 Step::Link { path, target } => {
                     std::os::unix::fs::symlink(target, here(path)).unwrap();
                 }
-                Step::MakeFifo { path } => {
-                    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-                    let fifo = rustix::fs::FileType::Fifo;
-                    rustix::fs::mknodat(rustix::fs::CWD, here(path), fifo, mode, 0).unwrap();
-                    let pipe = OpenOptions::new().read(true).write(true).open(here(path));
-                    pipes.push(pipe.unwrap());
+                Step::MakeFifo { path } => pipes.push(pipe(&here(path))),
+                Step::Jail(JailStep::MakePipe { path }) => {
+                    pipes.push(pipe(path));
+                    give(path);
                 }
-                Step::ReserveSocket { .. } | Step::UseSnapshot { .. } => {}
+                Step::Jail(JailStep::Bring { source, target, .. }) => {
+                    std::fs::copy(source, target).unwrap();
+                    give(target);
+                }
+                Step::Jail(_) | Step::ReserveSocket { .. } | Step::UseSnapshot { .. } => {}
+                Step::SpawnVmm {
+                    jailer: Some(jailer),
+                    executable,
+                    args,
+                    ..
+                } => {
+                    command = Command::new(&jailer.executable);
+                    let args = jailer.arguments(executable, USER, args).unwrap();
+                    command.args(args).current_dir(&directory).env_clear();
+                }
                 Step::SpawnVmm { args, .. } => drop(command.args(args)),
                 other => panic!("the raw loop doesn't know how to prepare: {other}"),
             }
@@ -137,6 +162,18 @@ impl Drop for Started {
 pub(crate) fn encode(request: &Request) -> Vec<u8> {
     let method = format!("{:?}", request.method()).to_uppercase();
     encoded(&method, request.path(), request.body())
+}
+
+fn pipe(path: &Path) -> File {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, fifo, mode, 0).unwrap();
+    let pipe = OpenOptions::new().read(true).write(true).open(path);
+    pipe.unwrap()
+}
+
+fn give(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(USER.uid), Some(USER.gid)).unwrap();
 }
 
 fn encoded(method: &str, path: &str, body: &[u8]) -> Vec<u8> {

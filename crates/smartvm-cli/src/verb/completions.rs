@@ -5,6 +5,9 @@ use smartvm::Result;
 use crate::{cli, output};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm completions bash > /etc/bash_completion.d/smartvm
+  smartvm completions zsh > ~/.zfunc/_smartvm")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     shell: Shell,

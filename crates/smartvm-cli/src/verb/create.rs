@@ -8,6 +8,9 @@ use crate::cli::{HostArgs, JailArgs};
 use crate::{output, progress, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm create -f vm.json && smartvm start web
+  smartvm create --network -f vm.json")]
 pub(crate) struct CreateArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]
@@ -28,8 +31,8 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &CreateArgs) -> Result<u8> {
     if args.network {
         super::network::connect(&mut spec, smartvm.network());
     }
-    args.jail.apply(&mut spec);
     smartvm.ensure_binary(&progress::downloads()).await?;
+    args.jail.apply(&mut spec, || smartvm.why_no_jail());
     let vm = smartvm.create(&spec).await?;
     output::line(vm.id())?;
     Ok(0)

@@ -2,8 +2,9 @@ use comfy_table::Table;
 use comfy_table::presets;
 use smartvm::Result;
 use smartvm::firecracker::Binary;
-use smartvm::host::{HostFacts, Status, doctor};
+use smartvm::host::{HostFacts, Status, doctor, doctor_jail};
 use smartvm::network::Network;
+use smartvm::plan::chroot_base;
 
 use crate::cli::Global;
 use crate::{output, settings};
@@ -20,6 +21,7 @@ pub(crate) fn run(global: &Global) -> Result<u8> {
         facts = facts.with_firecracker(binary.path());
     }
     let mut findings = doctor(&facts);
+    findings.push(doctor_jail(&chroot_base(options.data_dir())));
     findings.extend(Network::new(&runtime_dir, &options)?.findings());
     let unfit = findings
         .iter()

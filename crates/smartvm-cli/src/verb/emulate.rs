@@ -5,6 +5,10 @@ use clap::Args;
 use smartvm::Result;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm emulate -- ls -l /dev/kvm
+  smartvm emulate -- smartvm run --image ./image -- uname -a
+  smartvm emulate --write ./logs --timeout 600 -- ./run-all-tests")]
 pub(crate) struct EmulateArgs {
     /// Share this directory for writing; everything else that CMD writes is forgotten
     #[arg(long, value_name = "DIR")]

@@ -6,6 +6,10 @@ use smartvm::{Result, SmartVm};
 use crate::{output, progress};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm firecracker install 1.12.1
+  smartvm firecracker ls
+  smartvm firecracker rm 1.12.1")]
 pub(crate) struct FirecrackerArgs {
     #[command(subcommand)]
     verb: FirecrackerVerb,

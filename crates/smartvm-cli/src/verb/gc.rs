@@ -5,6 +5,9 @@ use smartvm::{Result, SmartVm};
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm gc --dry-run     # what dead VMs left
+  smartvm gc               # give it back")]
 pub(crate) struct GcArgs {
     /// Only say what would be done
     #[arg(long)]

@@ -6,6 +6,7 @@ mod store;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use smartvm::spec::RootfsType;
 use smartvm::storage::rootfs::RootfsOptions;
 use smartvm::storage::store::{Claim, Origin, Record, Store};
 use smartvm::storage::{BuildOptions, Bundle, Progress, Watch, build};
@@ -15,6 +16,12 @@ use crate::cli::Global;
 use crate::{image_spec, output, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm image pull
+  smartvm image build --kernel vmlinuz --modules /lib/modules/6.1.0 --rootfs DIR --output ./image
+  smartvm image ls
+  smartvm image inspect ./image
+  smartvm image verify ./image")]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     verb: ImageVerb,
@@ -94,6 +101,10 @@ struct BuildArgs {
     /// Size of the root file system, such as 512MiB or 2GiB [default: what fits, and some room]
     #[arg(long, value_parser = size)]
     size: Option<u64>,
+    /// What the root file system is: ext4, or squashfs, which is compressed and read-only (what
+    /// guests write goes to an overlay)
+    #[arg(long, value_name = "ext4|squashfs", default_value = "ext4", value_parser = format)]
+    format: RootfsType,
     /// The kernel's words [default: a console on ttyS0, and what Firecracker needs]
     #[arg(long, value_name = "WORDS")]
     boot_args: Option<String>,
@@ -111,13 +122,18 @@ struct BuildArgs {
     agent: Option<PathBuf>,
 }
 
+/// A file system as its manifest names it.
+pub(crate) fn format(text: &str) -> Result<RootfsType, String> {
+    serde_json::from_value(text.into()).map_err(|_| "it is none of: ext4, squashfs".to_owned())
+}
+
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits
         .trim()
         .parse()
-        .map_err(|e| format!("{digits:?}: {e}"))?;
+        .map_err(|_| format!("{text:?} isn't a size: write such as 512MiB or 2GiB"))?;
     let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
@@ -224,6 +240,7 @@ fn options(args: BuildArgs) -> Result<BuildOptions> {
     let agent = agent::binary::find(args.agent.as_deref())?;
     let mut size = RootfsOptions::default();
     size.size_bytes = args.size;
+    size.format = args.format;
     let mut options = BuildOptions::builder()
         .kernel(args.kernel)
         .rootfs(args.rootfs)

@@ -11,6 +11,10 @@ use crate::output;
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm logs web
+  smartvm logs -f web      # until it ends
+  smartvm logs --vmm web   # Firecracker's own")]
 pub(crate) struct LogsArgs {
     /// The VM's id, or the beginning of it
     id: String,

@@ -38,14 +38,6 @@ use smartvm::{Error, ErrorKind, Result, SmartVm};
 use crate::cli::{Cli, Verb};
 use crate::{output, settings};
 
-/// One VM.
-#[derive(Debug, Args)]
-pub(crate) struct Id {
-    /// The VM's id, or the beginning of it
-    #[arg(value_name = "ID")]
-    pub(crate) id: String,
-}
-
 /// One VM or more.
 #[derive(Debug, Args)]
 pub(crate) struct Ids {
@@ -81,7 +73,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Verb::Inspect(ids) => inspect::run(&vms(false)?, &ids),
         Verb::Logs(args) => finish(logs::run(&vms(false)?, &args)),
         Verb::Events(args) => finish(events::run(&vms(false)?, &args)),
-        Verb::Console(id) => finish(console::run(&vms(false)?, &id)),
+        Verb::Console(args) => finish(console::run(&vms(false)?, &args)),
         Verb::Exec(args) => finish(exec::run(&vms(false)?, &args)),
         Verb::Snapshot(args) => finish(snapshot::run(&vms(args.assume_kvm())?, &args)),
         Verb::Cp(args) => finish(cp::run(&vms(false)?, &args)),

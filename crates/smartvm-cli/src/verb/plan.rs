@@ -3,30 +3,45 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use smartvm::firecracker::{Binary, Version, jailer};
 use smartvm::network::Network;
-use smartvm::validate::{ValidateContext, read_file};
+use smartvm::validate::{ValidateContext, read_file, validate};
 use smartvm::{Error, ErrorKind, Result, plan};
 
-use crate::cli::Global;
+use crate::cli::{Global, JailArgs};
 use crate::{output, settings};
 
 /// What is planned for where no Firecracker is found: the API of the newest release known.
 const ASSUMED: Version = Version::new(1, 16, 0);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm plan -f vm.json
+  smartvm --json plan -f vm.json | jq .requests")]
 pub(crate) struct PlanArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]
     file: PathBuf,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let options = settings::options(global)?;
-    let valid = read_file(&args.file, &ValidateContext::from(&options))?;
+    let asked = read_file(&args.file, &ValidateContext::from(&options))?;
+    let found = Binary::find(&options).ok();
+    let no_jailer = || match &found {
+        _ if !rustix::process::geteuid().is_root() => {
+            Some(Error::new(ErrorKind::Host, "the jailer needs root rights"))
+        }
+        Some(binary) => jailer::beside(binary).err(),
+        None => None,
+    };
+    let mut spec = asked.into_inner();
+    args.jail.apply(&mut spec, no_jailer);
+    let valid = validate(&spec, &ValidateContext::from(&options))?;
     let id = match valid.id() {
         Some(id) => id.clone(),
         None => "generated-id".parse()?,
     };
-    let found = Binary::find(&options).ok();
     if found.is_none() {
         output::note(format_args!(
             "no Firecracker was found: planning for {ASSUMED}"
@@ -51,7 +66,8 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
     let chroot_base = plan::chroot_base(options.data_dir());
     let root_rights = rustix::process::geteuid().is_root();
     let jailer = match &found {
-        Some(binary) if root_rights && plan::jailed(&valid, true) => Some(jailer::beside(binary)?),
+        Some(binary) if root_rights && plan::jailed(&valid, false) => Some(jailer::beside(binary)?),
+        Some(binary) if root_rights && plan::jailed(&valid, true) => jailer::beside(binary).ok(),
         Some(_) => None,
         None => Some("jailer".into()),
     };

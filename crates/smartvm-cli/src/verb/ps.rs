@@ -7,6 +7,10 @@ use smartvm::{Result, SmartVm};
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm ps
+  smartvm ps --all --label role=web
+  smartvm --json ps | jq -r '.[].id'")]
 pub(crate) struct PsArgs {
     /// Those that have ended, too
     #[arg(short, long)]

@@ -6,6 +6,9 @@ use smartvm::{Error, ErrorKind, Result, SmartVm};
 use super::{Ids, stop};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm rm web           # the record of one that has ended
+  smartvm rm --force web   # end it, too")]
 pub(crate) struct RmArgs {
     #[command(flatten)]
     ids: Ids,

@@ -9,9 +9,10 @@ use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::console;
+use super::console::{self, DetachArgs};
 use super::image::pull::When;
 use crate::cli::{HostArgs, JailArgs};
+use crate::detach_keys::DetachKeys;
 use crate::guest_command::{self, CommandArgs};
 use crate::image_spec::Image;
 use crate::{image_name, image_spec, output, progress, settings};
@@ -22,6 +23,11 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm run --image ./image -- uname -a
+  smartvm run -it --image ./image -- sh
+  smartvm run --detach --id web --network --image ./image
+  smartvm run -f vm.json                    # attached to its console")]
 pub(crate) struct RunArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC", conflicts_with = "image")]
@@ -47,12 +53,17 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
-    /// Connect it to the network: an address, NAT, name servers
-    #[arg(long)]
-    network: bool,
+    /// Connect it to the network: an address, NAT, name servers; with `internet`, private,
+    /// link-local and metadata addresses are denied
+    #[arg(long, value_name = "REACH", num_args = 0..=1, value_parser = ["internet"])]
+    network: Option<Option<String>>,
     /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
     #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
     scratch: Option<u64>,
+    /// The modules of the image's kernel, where the image has neither an initramfs nor a kernel
+    /// with its drivers built in: a directory with modules.dep
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    modules: Option<PathBuf>,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -68,6 +79,8 @@ pub(crate) struct RunArgs {
     pub(crate) host: HostArgs,
     #[command(flatten)]
     jail: JailArgs,
+    #[command(flatten)]
+    leave: DetachArgs,
     /// The command and its arguments; without one, the console is attached
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
@@ -106,7 +119,7 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         None => {
             let deadline = args.timeout.map(Duration::from_secs);
             tokio::select! {
-                status = work(&vm, &how, &command) => status,
+                status = work(&vm, &how, &command, &args.leave.detach_keys) => status,
                 status = interrupted.status() => Ok(status),
                 () = passed(deadline) => Err(Error::new(
                     ErrorKind::Timeout,
@@ -141,7 +154,10 @@ impl RunArgs {
                 let tell = &mut super::image::told;
                 let watch = &mut Watch::new(tell, &|| false);
                 let image = &image_name::resolve(smartvm, image, self.pull, watch).await?;
-                let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
+                let (spec, image) = {
+                    let modules = self.modules.as_deref();
+                    image_spec::from_image(smartvm.options(), image, self.scratch, modules)?
+                };
                 if let Image::Stored(_) = image {
                     image_spec::store(smartvm.options())?
                         .serve(smartvm.runtime().path(), &smartvm.shelf())?;
@@ -164,8 +180,13 @@ impl RunArgs {
         if let Some(memory) = self.memory {
             spec.machine_config.mem_size_mib = memory;
         }
-        if self.network {
+        if let Some(reach) = &self.network {
             super::network::connect(&mut spec, smartvm.network());
+            if reach.is_some() {
+                let firewall = spec.firewall.get_or_insert_default();
+                let own = firewall.egress.take();
+                firewall.egress = Some(smartvm.network().internet_only(own));
+            }
         }
         for label in &self.label {
             let (key, value) = label.split_once('=').ok_or_else(|| {
@@ -178,7 +199,7 @@ impl RunArgs {
         } else {
             Lifetime::Owner
         });
-        self.jail.apply(&mut spec);
+        self.jail.apply(&mut spec, || smartvm.why_no_jail());
         Ok((spec, image))
     }
 
@@ -209,9 +230,14 @@ impl RunArgs {
 }
 
 /// What the VM is there for: the command, or the console.
-async fn work(vm: &MicroVm, how: &CommandArgs, command: &[String]) -> Result<u8> {
+async fn work(
+    vm: &MicroVm,
+    how: &CommandArgs,
+    command: &[String],
+    keys: &DetachKeys,
+) -> Result<u8> {
     if command.is_empty() {
-        if console::attach(vm).await? == console::Left::Ended {
+        if console::attach(vm, keys).await? == console::Left::Ended {
             let ended = vm.wait(None).await?;
             if ended.state == State::Failed {
                 return Err(ended.to_error());

@@ -5,6 +5,9 @@ use smartvm::spec::schema;
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm schema spec > spec.schema.json
+  smartvm schema manifest")]
 pub(crate) struct SchemaArgs {
     /// Which file's
     of: Kind,

@@ -5,10 +5,16 @@ use smartvm::snapshot::{Place, RestoreOptions, Snapshot, SnapshotOptions};
 use smartvm::spec::{Lifetime, SnapshotCreateParams, SnapshotLoadParams, SnapshotType};
 use smartvm::{Error, ErrorKind, Result, SmartVm};
 
-use crate::cli::HostArgs;
+use crate::cli::{HostArgs, JailArgs};
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm snapshot create web base
+  smartvm snapshot restore base --id web-2
+  smartvm snapshot ls
+  smartvm snapshot inspect base
+  smartvm snapshot rm base")]
 pub(crate) struct SnapshotArgs {
     #[command(subcommand)]
     verb: SnapshotVerb,
@@ -92,6 +98,8 @@ struct RestoreArgs {
     unchecked: bool,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    jail: JailArgs,
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +215,11 @@ async fn restore(smartvm: &SmartVm, args: &RestoreArgs) -> Result<u8> {
     options.taps = pairs("--tap", &args.tap)?.collect();
     if !args.label.is_empty() {
         options.labels = Some(pairs("--label", &args.label)?.collect());
+    }
+    // A pair of files without a manifest has its drives somewhere outside.
+    if let Ok(snapshot) = Snapshot::open(&place) {
+        let asked = snapshot.manifest().spec.jail.clone();
+        options.jail = Some(args.jail.over(asked, || smartvm.why_no_jail()));
     }
     let vm = smartvm.restore(&params, &options).await?;
     output::line(vm.id())?;

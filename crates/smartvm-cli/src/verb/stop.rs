@@ -8,6 +8,10 @@ use super::Ids;
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm stop web
+  smartvm stop --timeout 60 web db
+  smartvm stop --force web")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     ids: Ids,

@@ -8,6 +8,9 @@ use crate::cli::{Global, HostArgs};
 use crate::{output, settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm validate -f vm.json
+  smartvm validate --host -f vm.toml")]
 pub(crate) struct ValidateArgs {
     /// The spec: JSON, TOML or YAML
     #[arg(short, long, value_name = "SPEC")]

@@ -7,6 +7,9 @@ use super::inspect;
 use crate::output;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smartvm wait web
+  smartvm --json wait --timeout 60 web")]
 pub(crate) struct WaitArgs {
     /// The VM's id, or the beginning of it
     id: String,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smartvm_emulate::tiny_guest::{self, Ending};
 
+use crate::network::lab::Lab;
 use crate::support::{Vm, image, program, shared, smartvm};
 
 const ADDRESS: &str = "10.77.0.2";
@@ -95,8 +96,8 @@ fn traces(vm: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn row(id: &str) -> Value {
-    let listed = smartvm().args(["ps", "--json"]).assert().success();
+fn row(mut smartvm: assert_cmd::Command, id: &str) -> Value {
+    let listed = smartvm.args(["ps", "--json"]).assert().success();
     let rows: Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
     let rows = rows.as_array().unwrap();
     rows.iter().find(|row| row["id"] == id).unwrap().clone()
@@ -181,7 +182,7 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
     };
 
     // Who it is.
-    let row = row("jailed");
+    let row = row(smartvm(), "jailed");
     assert_eq!(row["jailed"], true, "{row}");
     let pid = &row["pid"];
     assert!(
@@ -195,10 +196,12 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
         inode(format!("/proc/{pid}/ns/net")),
         inode(net.file().display().to_string())
     );
-    let other = tiny(dir.path(), "jailed-too", json!({}));
-    start(dir.path(), &other, &["--jail", "auto"]).success();
+    // Root's VMs are jailed by default.
+    let mut other = tiny(dir.path(), "jailed-too", json!({}));
+    other.as_object_mut().unwrap().remove("jail");
+    start(dir.path(), &other, &[]).success();
     let too = Vm::named("jailed-too");
-    let other = self::row("jailed-too");
+    let other = self::row(smartvm(), "jailed-too");
     assert_eq!(other["jailed"], true);
     assert_ne!(status(&other["pid"], "Uid:"), uid);
     drop(too);
@@ -308,5 +311,59 @@ fn limits_that_are_too_low_for_a_start_are_told_and_leave_nothing() {
         let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
         assert!(said.contains(told), "{limits}: {said}");
         assert_eq!(traces("starved"), NOTHING);
+    }
+}
+
+#[test]
+fn a_jailed_guest_with_a_leased_address_goes_on_as_two() {
+    let lab = Lab::enter();
+    let [one] = lab.start(["leased-one"]);
+    one.sh("echo kept > /dev/shm/kept");
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let base = base.to_str().unwrap();
+    lab.smartvm(&["snapshot", "create", "leased-one", "--output", base]);
+    // While the first has its address, the agent gives the second another.
+    lab.smartvm(&["snapshot", "restore", base, "--id", "leased-two"]);
+    let two = |script: &str| lab.smartvm(&["exec", "leased-two", "--", "sh", "-c", script]);
+    let look = "cat /dev/shm/kept; ip -o -4 address show dev eth0; ip route";
+    let ping = "ping -c 1 -W 60 198.51.100.7 > /dev/null && echo answered";
+    for (said, address) in [
+        (two(&format!("{look}; {ping}")), "inet 172.30.0.3/24"),
+        (one.sh(&format!("{look}; {ping}")), "inet 172.30.0.2/24"),
+    ] {
+        for part in [
+            "kept",
+            address,
+            "default via 172.30.0.1 dev eth0",
+            "answered",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    let (first, second) = (
+        row(lab.command(), "leased-one"),
+        row(lab.command(), "leased-two"),
+    );
+    assert_eq!(
+        (&first["jailed"], &second["jailed"]),
+        (&json!(true), &json!(true))
+    );
+    assert_ne!(
+        status(&first["pid"], "Uid:"),
+        status(&second["pid"], "Uid:")
+    );
+    // Where it is free, it is the address again.
+    lab.smartvm(&["rm", "--force", "leased-two"]);
+    drop(one);
+    lab.smartvm(&["snapshot", "restore", base, "--id", "leased-two"]);
+    let said = two(&format!("{look}; {ping}"));
+    assert!(
+        said.contains("inet 172.30.0.2/24") && said.contains("answered"),
+        "{said}"
+    );
+    lab.smartvm(&["rm", "--force", "leased-two"]);
+    for vm in ["leased-one", "leased-two"] {
+        assert_eq!(traces(vm), NOTHING);
     }
 }

@@ -5,15 +5,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod commands;
+mod devices;
+// The host tier needs all of it.
+#[allow(dead_code)]
+#[path = "../host/docker_registry.rs"]
+mod docker_registry;
 mod ends;
 mod jail;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod network;
 mod oci;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod readme;
 mod snapshots;
 mod support;
+mod systemd;
+mod terminal;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
 mod tunnelled;

@@ -1,7 +1,9 @@
 //! What the guest tier's tests share.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 /// The smartvm executable.
 pub(crate) const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
@@ -17,6 +19,34 @@ fn given(name: &str) -> PathBuf {
 /// The image that the tests run.
 pub(crate) fn image() -> PathBuf {
     given("SMARTVM_TEST_IMAGE")
+}
+
+fn manifest() -> Value {
+    let manifest = std::fs::read(image().join("manifest.json")).unwrap();
+    serde_json::from_slice(&manifest).unwrap()
+}
+
+/// A file of it: `kernel`, `initrd` or `rootfs`.
+pub(crate) fn image_file(part: &str) -> PathBuf {
+    image().join(manifest()[part]["path"].as_str().unwrap())
+}
+
+/// What a spec needs to boot it, with more words for its kernel.
+pub(crate) fn boot_source(words: &str) -> Value {
+    json!({
+        "kernelImagePath": image_file("kernel"),
+        "initrdPath": image_file("initrd"),
+        "bootArgs": format!("{} {words}", manifest()["bootArgs"].as_str().unwrap()),
+    })
+}
+
+/// Waits until something in a guest, or of one, holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} never came true");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A smartvm command. All tests share one data directory, so that the image is verified once,
@@ -49,10 +79,15 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
+    /// One of the image that all tests run.
     pub(crate) fn start(id: &str) -> Self {
+        Self::of(id, &["--image".as_ref(), image().as_os_str()])
+    }
+
+    pub(crate) fn of(id: &str, words: &[impl AsRef<std::ffi::OsStr>]) -> Self {
         let started = smartvm()
-            .args(["run", "--detach", "--id", id, "--image"])
-            .arg(image())
+            .args(["run", "--detach", "--id", id])
+            .args(words)
             .assert();
         Self::taken(started, id)
     }
@@ -70,6 +105,32 @@ impl Vm {
         Self { id: id.to_owned() }
     }
 
+    /// The VM of this spec, which has an id.
+    pub(crate) fn boot(spec: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spec.json");
+        std::fs::write(&file, spec.to_string()).unwrap();
+        // Where the start is only half done, there is something to remove as well.
+        let vm = Self::named(spec["id"].as_str().unwrap());
+        let mut run = smartvm();
+        run.args(["run", "--detach", "-f"]).arg(&file);
+        run.assert().success();
+        vm
+    }
+
+    /// What a script in it prints; it must succeed.
+    pub(crate) fn said(&self, script: &str) -> String {
+        let ran = self.exec(&[], &["sh", "-c", script]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&ran.stdout), text(&ran.stderr));
+        assert!(
+            ran.status.success(),
+            "{script}: {}: {out} {err}",
+            ran.status
+        );
+        out.trim_end().to_owned()
+    }
+
     /// A command in it.
     pub(crate) fn exec(&self, flags: &[&str], argv: &[&str]) -> assert_cmd::Command {
         let mut command = smartvm();
@@ -84,6 +145,13 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for of in [&[][..], &["--vmm"]] {
+                let logs = smartvm().arg("logs").args(of).arg(&self.id).output();
+                let logs = logs.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+                eprintln!("logs {of:?} of {}: {}", self.id, logs.unwrap_or_default());
+            }
+        }
         // It may have been removed by its test.
         let _gone = smartvm().args(["rm", "--force", &self.id]).output();
     }

@@ -221,3 +221,87 @@ async fn a_keeper_or_firecracker_that_is_none_is_refused_and_leaves_nothing() {
     assert_eq!(corner.picture(), before);
     drop(smartvm);
 }
+
+#[tokio::test]
+async fn a_firecracker_of_another_version_than_was_planned_for_is_refused_before_it_is_told_anything()
+ {
+    let corner = Corner::new();
+    let before = corner.picture();
+    // As if its executable were replaced between the plan and the start.
+    let liar = corner.file("firecracker");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo Firecracker v1.13.0\nexec {} \"$@\"\n",
+        crate::support::firecracker().display()
+    );
+    std::fs::write(&liar, script).unwrap();
+    std::fs::set_permissions(&liar, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut options = corner.options();
+    options.firecracker_binary_path = Some(liar.clone());
+    let error = failure(&corner.smartvm_with(options), &corner.large()).await;
+    std::fs::remove_file(liar).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
+    assert!(
+        error.to_string().contains("where 1.13.0 was planned for"),
+        "{error}"
+    );
+    assert!(error.cleanup().is_empty(), "{error:?}");
+    assert_eq!(corner.picture(), before);
+}
+
+/// Which templates this processor could have, and one of another maker.
+fn templates() -> (&'static str, &'static str) {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    match cpu.contains("AuthenticAMD") {
+        true => ("T2A, None", "T2"),
+        false => ("C3, T2, T2S, T2CL, None", "T2A"),
+    }
+}
+
+#[tokio::test]
+async fn a_cpu_template_for_another_makers_processor_is_refused_before_anything_starts() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let (allowed, foreign) = templates();
+    let mut spec = corner.small();
+    spec.machine_config.cpu_template = Some(foreign.into());
+    let plan = smartvm.plan(&spec).unwrap();
+    let asked = plan
+        .requests
+        .iter()
+        .find(|it| it.path() == "/machine-config");
+    let body: serde_json::Value = serde_json::from_slice(asked.unwrap().body()).unwrap();
+    assert_eq!(body["cpu_template"], foreign);
+    let error = failure(&smartvm, &spec).await;
+    assert_eq!(error.kind(), ErrorKind::Host);
+    let expected = format!(
+        "1 problem: this host can't run the spec: machineConfig.cpuTemplate: {foreign} is for \
+         processors of another maker than this host's (allowed: {allowed})"
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(corner.picture(), before);
+    let file = corner.spec_file(&spec);
+    let mut run = corner.command();
+    run.args(["run", "--assume-kvm", "--detach", "-f"])
+        .arg(file);
+    run.assert().code(5);
+}
+
+#[tokio::test]
+async fn huge_pages_beyond_the_pool_are_refused_with_the_figures() {
+    let corner = Corner::new();
+    let before = corner.picture();
+    let mut spec = corner.small();
+    // More than any machine that runs tests sets aside.
+    spec.machine_config.mem_size_mib = 1 << 24;
+    spec.machine_config.huge_pages = Some(smartvm::spec::HugePages::TwoMib);
+    let error = failure(&corner.smartvm(), &spec).await;
+    assert_eq!(error.kind(), ErrorKind::Host);
+    let told = error.to_string();
+    let expected = "machineConfig.hugePages: needs 8388608 huge pages of 2 MiB, and ";
+    assert!(
+        told.contains(expected) && told.contains("vm.nr_hugepages"),
+        "{told}"
+    );
+    assert_eq!(corner.picture(), before);
+}

@@ -12,15 +12,17 @@ use std::time::Duration;
 use rustix::process::Signal;
 use smartvm::process::ProcessId;
 use smartvm::rundir::State;
-use smartvm::spec::Lifetime;
+use smartvm::snapshot::{Place, RestoreOptions, Snapshot, SnapshotOptions};
+use smartvm::spec::{Lifetime, SnapshotCreateParams, SnapshotLoadParams};
 use smartvm::vm::{StartOptions, StopMode};
-use smartvm::{ErrorKind, Result, SmartVm};
+use smartvm::{Error, ErrorKind, MicroVm, Result, SmartVm};
 
 use crate::lifecycle::PATIENCE;
 use crate::support::Corner;
 
 const CORNER: &str = "SMARTVM_TEST_CHAOS_CORNER";
 const TASKS: u64 = 16;
+const SNAPSHOTS: &str = "snapshots";
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -64,8 +66,16 @@ fn kill(process: Option<ProcessId>) {
     }
 }
 
+/// What became of a VM.
+struct Life {
+    n: u64,
+    victim: Victim,
+    /// How many went on from snapshots of it.
+    copies: u64,
+}
+
 /// One VM's life; every step may fail once something of its was killed, and none otherwise.
-async fn life(smartvm: &SmartVm, corner: &Corner, n: u64) -> Result<Victim> {
+async fn life(smartvm: &SmartVm, corner: &Corner, n: u64) -> Result<Life> {
     let mut dice = Dice::new(n);
     let victim = match dice.below(20) {
         0 => Victim::Keeper,
@@ -74,6 +84,8 @@ async fn life(smartvm: &SmartVm, corner: &Corner, n: u64) -> Result<Victim> {
     };
     let mut spec = corner.small();
     spec.id = Some(format!("chaos-{n}"));
+    // All of it is in each snapshot.
+    spec.machine_config.mem_size_mib = 32;
     spec.lifetime = Some(match dice.below(2) {
         0 => Lifetime::Detached,
         _ => Lifetime::Owner,
@@ -83,19 +95,35 @@ async fn life(smartvm: &SmartVm, corner: &Corner, n: u64) -> Result<Victim> {
     let steps = 1 + dice.below(6);
     let kill_at = dice.below(steps);
     let mut killed = false;
+    let mut copies = 0;
     for step in 0..steps {
+        let mut killing = None;
         if step == kill_at && victim != Victim::Nobody {
             let state = vm.state()?;
-            kill(match victim {
+            let process = match victim {
                 Victim::Vmm => state.vmm,
                 _ => state.keeper,
-            });
+            };
+            // In the midst of whatever is done then.
+            let moment = Duration::from_micros(dice.below(20_000));
+            killing = Some(tokio::task::spawn_blocking(move || {
+                std::thread::sleep(moment);
+                kill(process);
+            }));
             killed = true;
         }
-        let done = match dice.below(2) {
-            0 => vm.pause().await,
-            _ => vm.resume().await,
+        let done = match dice.below(5) {
+            0 | 1 => vm.pause().await,
+            2 | 3 => vm.resume().await,
+            _ => {
+                let copied = copied(smartvm, corner, &vm, &format!("chaos-{n}-{step}")).await;
+                copies += u64::from(copied.is_ok());
+                copied
+            }
         };
+        if let Some(killing) = killing {
+            killing.await.unwrap();
+        }
         if let Err(e) = done {
             assert!(killed, "chaos-{n}, step {step}: {e:?}");
         }
@@ -106,7 +134,58 @@ async fn life(smartvm: &SmartVm, corner: &Corner, n: u64) -> Result<Victim> {
         Err(e) if killed && e.kind() == ErrorKind::NotFound => {}
         Err(e) => panic!("chaos-{n}, {victim:?} killed: {e:?}"),
     }
-    Ok(victim)
+    Ok(Life { n, victim, copies })
+}
+
+/// Another VM goes on from a snapshot of this one, and ends.
+async fn copied(smartvm: &SmartVm, corner: &Corner, vm: &MicroVm, id: &str) -> Result<()> {
+    let dir = corner.file(SNAPSHOTS).join(id);
+    let place = Place::in_directory(&dir)?;
+    let create = SnapshotCreateParams::builder()
+        .snapshot_path(place.state())
+        .mem_file_path(place.memory())
+        .build();
+    let load = SnapshotLoadParams::builder()
+        .snapshot_path(place.state())
+        .mem_file_path(place.memory())
+        .resume_vm(true)
+        .build();
+    let state = vm.state()?.state;
+    let whole = SnapshotOptions::default().agent(false);
+    vm.snapshot(&create, &whole).await?;
+    let mut options = RestoreOptions::default();
+    options.id = Some(id.parse()?);
+    let mut copy = smartvm.restore(&load, &options).await?;
+    assert_eq!(copy.state()?.state, State::Running, "{id}");
+    copy.pause().await?;
+    copy.resume().await?;
+    let ended = copy.stop(StopMode::Kill).await?;
+    assert!(ended.cleanup.is_empty(), "{id}: {ended:?}");
+    std::fs::remove_dir_all(&dir).map_err(|e| Error::io("removing", &dir, e))?;
+    // Paused for it, it went on.
+    if let Ok(then) = vm.state() {
+        assert_eq!(then.state, state, "{id}");
+    }
+    Ok(())
+}
+
+/// What a killed orchestrator left of snapshots is either whole, and goes here, or goes with
+/// its VM.
+fn remove_whole_snapshots(corner: &Corner) -> u64 {
+    let mut whole = 0;
+    let Ok(dirs) = std::fs::read_dir(corner.file(SNAPSHOTS)) else {
+        return whole;
+    };
+    for dir in dirs {
+        let dir = dir.unwrap().path();
+        let place = Place::in_directory(&dir).unwrap();
+        if place.state().exists() {
+            Snapshot::open(&place).unwrap();
+            std::fs::remove_dir_all(&dir).unwrap();
+            whole += 1;
+        }
+    }
+    whole
 }
 
 fn descriptors() -> usize {
@@ -117,8 +196,9 @@ fn descriptors() -> usize {
 async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_is_right() {
     let corner = Arc::new(Corner::new());
     let smartvm = Arc::new(corner.smartvm());
-    let before = corner.picture();
     let vms = number("SMARTVM_TEST_CHAOS_VMS", 48);
+    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
+    let before = corner.picture();
     let open_before = descriptors();
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
@@ -126,8 +206,8 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
             tokio::spawn(async move {
                 let mut lives = Vec::new();
                 for n in (task..vms).step_by(TASKS as usize) {
-                    let victim = life(&smartvm, &corner, n).await;
-                    lives.push((n, victim.unwrap_or_else(|e| panic!("chaos-{n}: {e:?}"))));
+                    let life = life(&smartvm, &corner, n).await;
+                    lives.push(life.unwrap_or_else(|e| panic!("chaos-{n}: {e:?}")));
                 }
                 lives
             })
@@ -141,11 +221,12 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
     assert_eq!(smartvm.gc(false).unwrap(), [], "nothing is left to gc");
     assert_eq!(smartvm.list().unwrap().len(), 0);
     let records = smartvm.runtime().records();
+    let copies: u64 = lives.iter().map(|life| life.copies).sum();
     let mut killed = 0;
-    for (n, victim) in &lives {
+    for Life { n, victim, .. } in &lives {
         // The oldest of more than 128 are dropped.
         let Ok(record) = records.get(&format!("chaos-{n}").parse().unwrap()) else {
-            assert!(vms > 128, "chaos-{n} left no record");
+            assert!(vms + copies > 128, "chaos-{n} left no record");
             continue;
         };
         match victim {
@@ -154,7 +235,8 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
         }
         killed += usize::from(*victim != Victim::Nobody);
     }
-    assert!(killed > 0, "this seed kills nobody");
+    eprintln!("{vms} VMs, {copies} went on from snapshots, {killed} were killed");
+    assert!(killed > 0 && copies > 0, "this seed kills or copies nobody");
     let open_after = descriptors();
     assert!(
         open_after <= open_before + 8,
@@ -189,8 +271,10 @@ async fn orchestrator_process() {
 #[tokio::test]
 async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
     let corner = Corner::new();
+    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let mut dice = Dice::new(u64::from(u32::MAX));
+    let mut whole = 0;
     for round in 0..number("SMARTVM_TEST_CHAOS_KILLS", 10) {
         let mut orchestrator = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "chaos::orchestrator_process", "--nocapture"])
@@ -219,7 +303,9 @@ async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
                 assert_eq!(e.kind(), ErrorKind::NotFound, "round {round}: {e:?}");
             }
         }
+        whole += remove_whole_snapshots(&corner);
         corner.becomes(&before, &format!("round {round}"));
         assert_eq!(smartvm.gc(false).unwrap(), [], "round {round}");
     }
+    eprintln!("{whole} whole snapshots were left by killed orchestrators");
 }

@@ -7,7 +7,7 @@ use smartvm::ErrorKind;
 use smartvm::firecracker::client::Request;
 use smartvm::rundir::VmState;
 use smartvm::spec::{CgroupLimits, IdRange, Jail, JailMode, MicroVmSpec, ResourceLimits};
-use smartvm::vm::{StartOptions, StopMode};
+use smartvm::vm::{Change, StartOptions, StopMode};
 
 use crate::support::Corner;
 
@@ -206,11 +206,23 @@ async fn a_chroot_base_without_devices_and_limits_without_cgroup_v2_are_refused(
 
 #[tokio::test]
 async fn chroots_whose_run_dirs_went_with_the_host_are_found_and_removed() {
+    left_by_a_reboot(None).await;
+    left_by_a_reboot(Some("base of its own")).await;
+}
+
+async fn left_by_a_reboot(base: Option<&str>) {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let mut spec = corner.small();
     spec.id = Some("rebooted".into());
-    let spec = jailed(spec, Jail::builder().mode(JailMode::Required).build());
+    let jail = Jail::builder().mode(JailMode::Required);
+    let base = base.map(|base| corner.file(base));
+    let jail = match &base {
+        Some(base) => jail.chroot_base(base).build(),
+        None => jail.build(),
+    };
+    let base = base.unwrap_or(corner.file("data/jail"));
+    let spec = jailed(spec, jail);
     let mut vm = smartvm.create(&spec).await.unwrap();
     vm.start(&StartOptions::default()).await.unwrap();
     let state = vm.state().unwrap();
@@ -222,13 +234,155 @@ async fn chroots_whose_run_dirs_went_with_the_host_are_found_and_removed() {
     }
     drop(vm);
     std::fs::remove_dir_all(corner.file("run/rebooted")).unwrap();
-    let chroot = corner.file("data/jail/firecracker/rebooted");
+    let chroot = base.join("firecracker/rebooted");
     assert!(chroot.exists());
     assert_eq!(smartvm.gc(true).unwrap().len(), 1);
     assert!(chroot.exists(), "a dry run removes nothing");
     assert_eq!(smartvm.gc(false).unwrap()[0].id, "rebooted");
     assert!(!chroot.exists());
     assert_eq!(smartvm.gc(false).unwrap(), []);
-    let leases = std::fs::read_dir(corner.file("data/jail/.ids")).unwrap();
+    let leases = std::fs::read_dir(base.join(".ids")).unwrap();
     assert_eq!(leases.count(), 1, "only the lock");
+    let notes = std::fs::read_dir(corner.file("data/jail"))
+        .into_iter()
+        .flatten();
+    let notes = notes.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains("elsewhere")
+    });
+    assert_eq!(notes.count(), 0);
+}
+
+#[tokio::test]
+async fn a_drives_file_is_exchanged_and_grows_in_the_jail() {
+    let corner = Corner::new();
+    let before = corner.picture();
+    let mut vm = corner
+        .smartvm()
+        .create(&corner.large_jailed())
+        .await
+        .unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    for name in ["new-one.img", "new-two.img"] {
+        std::fs::write(corner.file(name), vec![8; 32 << 10]).unwrap();
+    }
+    let swap = |drive: &str, image: &str| Change::SwapDrive {
+        drive_id: drive.into(),
+        path_on_host: corner.file(image),
+    };
+    for image in ["new-one.img", "new-two.img"] {
+        vm.update(swap("copied", image)).await.unwrap();
+        vm.update(swap("linked", image)).await.unwrap();
+    }
+    let state = vm.state().unwrap();
+    let root = format!("/proc/{}/root", state.vmm.as_ref().unwrap().pid);
+    let seen = |index: usize| Path::new(&root).join(&state.paths.drives[index]);
+    for index in 0..2 {
+        assert_eq!(std::fs::read(seen(index)).unwrap(), vec![8; 32 << 10]);
+    }
+    let told: serde_json::Value = vm.client().ask(&Request::get("/vm/config")).await.unwrap();
+    assert_eq!(told["drives"][0]["path_on_host"], state.paths.drives[0]);
+    let inode = |path: &Path| path.metadata().unwrap().ino();
+    assert_eq!(inode(&seen(1)), inode(&corner.file("new-two.img")), "bound");
+    let drives = corner.file("jail/firecracker/large/root/drives");
+    assert_eq!(
+        std::fs::read_dir(drives).unwrap().count(),
+        2,
+        "the old ones are gone"
+    );
+    vm.update(Change::GrowDrive {
+        drive_id: "copied".into(),
+        size_bytes: 64 << 10,
+    })
+    .await
+    .unwrap();
+    assert_eq!(seen(0).metadata().unwrap().len(), 64 << 10);
+    assert_eq!(
+        corner.file("new-two.img").metadata().unwrap().len(),
+        32 << 10
+    );
+    vm.stop(StopMode::Kill).await.unwrap();
+    for name in ["new-one.img", "new-two.img"] {
+        std::fs::remove_file(corner.file(name)).unwrap();
+    }
+    corner.becomes(&before, "after the jail");
+}
+
+#[tokio::test]
+async fn what_is_ours_in_the_chroot_is_not_the_jailed_users_to_exchange() {
+    let corner = Corner::new();
+    let mut vm = corner
+        .smartvm()
+        .create(&corner.large_jailed())
+        .await
+        .unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let root = corner.file("jail/firecracker/large/root");
+    for ours in [root.clone(), root.join("drives")] {
+        let found = ours.metadata().unwrap();
+        assert_eq!(found.uid(), 0, "{}", ours.display());
+    }
+    // Nobody but its owner removes or renames what is in a sticky directory.
+    assert_eq!(root.metadata().unwrap().mode() & 0o7777, 0o1775);
+    vm.stop(StopMode::Kill).await.unwrap();
+}
+
+#[test]
+fn root_is_jailed_by_default_and_told_where_it_is_not() {
+    let corner = Corner::new();
+    let spec = corner.spec_file(&corner.small());
+    let run = |id: &str, flags: &[&str]| {
+        let mut command = corner.command();
+        command
+            .args(["run", "--detach", "--assume-kvm", "--id", id, "-f"])
+            .arg(&spec)
+            .args(flags);
+        command
+    };
+    let jailed = |id: &str| {
+        let listed = corner.command().args(["ps", "--json"]).assert().success();
+        let rows: serde_json::Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
+        let rows = rows.as_array().unwrap();
+        let row = rows.iter().find(|row| row["id"] == id).unwrap();
+        row["jailed"].as_bool().unwrap()
+    };
+    run("default", &[]).assert().success();
+    run("free", &["--jail", "off"]).assert().success();
+    // A Firecracker without a jailer beside it.
+    let alone = corner.file("alone-firecracker");
+    std::fs::copy(crate::support::firecracker(), &alone).unwrap();
+    let told = run("alone", &[])
+        .env("SMARTVM_FIRECRACKER", &alone)
+        .assert()
+        .success();
+    let told = String::from_utf8_lossy(&told.get_output().stderr).into_owned();
+    assert!(
+        told.contains("without a jail: there is no jailer at") && told.lines().count() == 1,
+        "{told}"
+    );
+    let silent = run("silent", &["--jail", "off"])
+        .env("SMARTVM_FIRECRACKER", &alone)
+        .assert()
+        .success();
+    assert!(silent.get_output().stderr.is_empty());
+    run("never", &["--jail", "required"])
+        .env("SMARTVM_FIRECRACKER", &alone)
+        .assert()
+        .code(5);
+    assert!(jailed("default"));
+    for id in ["free", "alone", "silent"] {
+        assert!(!jailed(id), "{id}");
+    }
+    let planned = corner
+        .command()
+        .args(["plan", "-f"])
+        .arg(&spec)
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&planned.stdout).contains("jailed by"));
+    corner
+        .command()
+        .args(["rm", "--force", "default", "free", "alone", "silent"])
+        .assert()
+        .success();
 }

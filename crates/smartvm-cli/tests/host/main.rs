@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod changes;
 mod chaos;
 mod command_line;
+mod console;
 mod docker_registry;
+mod downloads;
 mod emulate;
 mod faults;
 mod firewall;
@@ -18,6 +21,8 @@ mod keeper;
 mod lab;
 mod lifecycle;
 mod network;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod recovery;
 mod registry;
 mod run;

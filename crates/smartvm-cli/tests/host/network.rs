@@ -1,12 +1,15 @@
 //! The network, in a private network namespace with a made-up router.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use smartvm::snapshot::{Place, RestoreOptions, SnapshotOptions};
 use smartvm::spec::{
-    FirewallAction, FirewallConfig, FirewallEgress, FirewallRule, MicroVmSpec, NetworkInterface,
-    SmartVmOptions,
+    FirewallAction, FirewallConfig, FirewallEgress, FirewallRule, Jail, JailMode, MicroVmSpec,
+    NetworkInterface, SmartVmOptions, SnapshotCreateParams, SnapshotLoadParams,
 };
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, Parts, SmartVm};
@@ -16,10 +19,10 @@ use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
 /// Everything that the test's thread starts is in it. It goes with its last process.
-struct Namespace;
+pub(crate) struct Namespace;
 
 impl Namespace {
-    fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         move_in(rustix::thread::UnshareFlags::NEWNET);
         run("ip", &["link", "set", "lo", "up"]);
         run(
@@ -46,7 +49,7 @@ impl Namespace {
     }
 
     /// The namespace as outside tools see it.
-    fn picture(&self) -> Vec<String> {
+    pub(crate) fn picture(&self) -> Vec<String> {
         let mut picture = vec![
             run("ip", &["-o", "link"]),
             run("ip", &["-j", "address"]),
@@ -148,6 +151,8 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     let whole = namespace.picture();
     network("up");
     assert_eq!(namespace.picture(), whole, "a second time changes nothing");
+    let status = network("status");
+    assert!(status.contains("allow what is left: 0 packets"), "{status}");
     // It would mend by itself what is broken here.
     pause_network_keeper(&corner.file("run"));
 
@@ -194,6 +199,7 @@ async fn what_others_do_to_running_guests_is_told_and_mended() {
     vm.start(&StartOptions::default()).await.unwrap();
     let network = smartvm.network();
     let tap = network.status().unwrap().leases[0].tap.to_string();
+    pause_network_keeper(&corner.file("run"));
     let drift = || network.status().unwrap().drift.join("; ");
     assert_eq!(drift(), "");
     // In whatever order they were made.
@@ -319,6 +325,40 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_behind() {
     assert!(said.contains("install nftables"), "{said}");
 }
 
+#[test]
+fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
+    let namespace = Namespace::enter();
+    let corner = Corner::new();
+    let before = namespace.picture();
+    let refused = |command: &mut Command| {
+        let out = command.args(["network", "up"]).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(5), "{said}");
+        assert_eq!(namespace.picture(), before, "{said}");
+        said
+    };
+    let smartvm = |dir: &Path| {
+        let mut command = Command::new(SMARTVM);
+        command
+            .env("SMARTVM_DATA_DIR", dir.join("data"))
+            .env("SMARTVM_RUNTIME_DIR", dir.join("run"))
+            .env_remove("SMARTVM_CONFIG");
+        command
+    };
+    // An nft of long ago.
+    let nft = corner.file("nft");
+    std::fs::write(&nft, "#!/bin/sh\necho 'nftables v0.8.3 (Ogre)'\n").unwrap();
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = refused(smartvm(corner.path()).env("PATH", corner.path()));
+    assert!(said.contains("nft is too old: nftables v0.8.3"), "{said}");
+    assert!(said.contains("0.9 or newer"), "{said}");
+    // Somebody without rights.
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let said = refused(smartvm(dir.path()).uid(65534).gid(65534));
+    assert!(said.contains("root's rights"), "{said}");
+}
+
 #[tokio::test]
 async fn an_exhausted_subnet_is_a_clear_error_and_a_removed_vm_makes_room() {
     let _namespace = Namespace::enter();
@@ -373,4 +413,56 @@ fn chains_of_others_that_drop_are_named_with_the_command_that_admits_the_bridge(
         .args(["network", "down"])
         .assert()
         .success();
+}
+
+#[tokio::test]
+async fn a_jailed_vms_tap_is_its_users_and_after_a_restore_it_has_its_address_again() {
+    let namespace = Namespace::enter();
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = namespace.picture();
+    let mut spec = connected(&corner, "one");
+    spec.jail = Some(Jail::builder().mode(JailMode::Required).build());
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let state = vm.state().unwrap();
+    let lease = state.leases[0].clone();
+    let tap = run("ip", &["-d", "link", "show", lease.tap.as_str()]);
+    let pid = state.vmm.as_ref().unwrap().pid;
+    use std::os::unix::fs::MetadataExt;
+    let uid = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    assert!(tap.contains(&format!("user {uid} ")), "{tap}");
+
+    let place = Place::in_directory(&corner.file("snapshot")).unwrap();
+    let making = SnapshotCreateParams::builder()
+        .snapshot_path(place.state())
+        .mem_file_path(place.memory())
+        .build();
+    let quick = SnapshotOptions::default().agent(false);
+    let snapshot = vm.snapshot(&making, &quick).await.unwrap();
+    assert_eq!(snapshot.manifest().leases, state.leases);
+    let loading = SnapshotLoadParams::builder()
+        .snapshot_path(place.state())
+        .mem_file_path(place.memory())
+        .resume_vm(true)
+        .build();
+    // While the first has the address, only an agent could give the guest another.
+    let mut options = RestoreOptions::default();
+    options.id = Some("two".parse().unwrap());
+    let refused = smartvm.restore(&loading, &options).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongState, "{refused}");
+    assert!(refused.to_string().contains("172.30.0.2"), "{refused}");
+    assert!(refused.way_out().unwrap().contains("--tap"));
+    assert_eq!(smartvm.network().status().unwrap().leases.len(), 1);
+    vm.stop(StopMode::Kill).await.unwrap();
+    let mut two = smartvm.restore(&loading, &options).await.unwrap();
+    let again = two.state().unwrap();
+    assert!(again.jailed());
+    assert_eq!(
+        (again.leases[0].ip, again.leases[0].mac),
+        (lease.ip, lease.mac)
+    );
+    two.pause().await.unwrap();
+    two.stop(StopMode::Kill).await.unwrap();
+    assert_eq!(namespace.picture(), before);
 }

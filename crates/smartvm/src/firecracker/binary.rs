@@ -12,6 +12,16 @@ use crate::process::ProcessId;
 use crate::spec::{Arch, SmartVmOptions};
 
 /// A Firecracker executable and the version that it says it is.
+///
+/// ```no_run
+/// use smartvm::firecracker::Binary;
+/// use smartvm::spec::SmartVmOptions;
+///
+/// let options = SmartVmOptions::builder().firecracker_version("1.12.1").build();
+/// let binary = Binary::find(&options)?;
+/// println!("{} is Firecracker {}", binary.path().display(), binary.version());
+/// # Ok::<(), smartvm::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     path: PathBuf,

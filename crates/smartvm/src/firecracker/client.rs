@@ -121,6 +121,18 @@ fn connect_soon(socket: &Socket) -> Option<std::os::unix::net::UnixStream> {
 }
 
 /// A connection to one Firecracker. After a failure it connects anew at the next request.
+///
+/// ```no_run
+/// use smartvm::firecracker::client::Request;
+///
+/// # async fn example(vm: smartvm::MicroVm) -> smartvm::Result<()> {
+/// let mut client = vm.client();
+/// println!("Firecracker {}", client.version().await?);
+/// let config: serde_json::Value = client.ask(&Request::get("/vm/config")).await?;
+/// println!("{}", config["machine-config"]["vcpu_count"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     socket: Socket,

@@ -21,6 +21,8 @@ pub struct CheckContext {
     pub sys_class_net: PathBuf,
     /// The directory of chroots, where the spec names none.
     pub chroot_base: PathBuf,
+    /// VMs can't be jailed here, for want of root rights or of a jailer.
+    pub no_jail: bool,
 }
 
 impl Default for CheckContext {
@@ -30,6 +32,7 @@ impl Default for CheckContext {
             runtime: RuntimeOptions::default(),
             sys_class_net: "/sys/class/net".into(),
             chroot_base: crate::plan::chroot_base(SmartVmOptions::default().data_dir()),
+            no_jail: false,
         }
     }
 }

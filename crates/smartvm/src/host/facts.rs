@@ -15,6 +15,15 @@ use crate::spec::Arch;
 const MAX_FILE_BYTES: u64 = 16 << 10;
 
 /// What this host is and has: plain data, gathered in a few milliseconds.
+///
+/// ```
+/// use smartvm::host::{HostFacts, doctor};
+///
+/// let facts = HostFacts::gather(&[]);
+/// for finding in doctor(&facts) {
+///     println!("{}: {} {}", finding.name, finding.found, finding.advice);
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -1,6 +1,9 @@
 //! What a jail needs of this host.
 
+use std::path::Path;
+
 use super::check::CheckContext;
+use super::doctor::{Finding, judge};
 use super::{HostFacts, files};
 use crate::ErrorKind;
 use crate::spec::{CgroupLimits, Jail, JailMode, MicroVmSpec, Problem, Problems};
@@ -12,14 +15,14 @@ pub(super) fn check(
     add: &mut impl FnMut(Result<(), Problem>),
 ) {
     let Some(jail) = &spec.jail else { return };
-    if !crate::plan::jailed(spec, facts.euid == 0) {
+    if !crate::plan::jailed(spec, facts.euid == 0 && !context.no_jail) {
         // Limits that nobody would enforce are no limits.
         if jail.mode != Some(JailMode::Off) && jail.cgroup.is_some() {
-            let problem = "limits need a jail, and the jailer needs root rights";
+            let problem = "limits need a jail, and that needs root rights and a jailer";
             add(Err(refuse(
                 "jail.cgroup",
                 problem,
-                "run as root, or leave the limits out",
+                "run as root, with the jailer beside Firecracker, or leave the limits out",
             )));
         }
         return;
@@ -39,6 +42,17 @@ pub(super) fn check(
         add(Err(
             Problem::new("jail.netNs", problem, advice).kind(ErrorKind::NotFound)
         ));
+    }
+}
+
+/// Whether chroots can be below this directory, for the doctor.
+pub fn doctor_jail(base: &Path) -> Finding {
+    match crate::jail::usable_base(base) {
+        Ok(()) => {
+            let found = format!("{} allows device nodes and execution", base.display());
+            judge("jail", true, found, "")
+        }
+        Err((problem, advice)) => judge("jail", false, problem, advice),
     }
 }
 

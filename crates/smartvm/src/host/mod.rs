@@ -27,6 +27,7 @@ pub(crate) use doctor::{finding as doctor_finding, judge as doctor_judge};
 pub(crate) use facts::unsafe_part;
 pub use facts::{DirFacts, HostFacts};
 pub(crate) use jail::check_jail;
+pub use jail::doctor_jail;
 pub use kvm::Kvm;
 pub use limits::OpenFiles;
 pub use memory::{HugePagePool, Memory};

@@ -5,15 +5,61 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::step::Owner;
+use crate::storage::checksum::sha256_of;
 
 /// The chroot in a VM's directory, as the jailer names it.
 pub(super) const ROOT: &str = "root";
 
-pub(super) fn make(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+/// The format of a note.
+const FORMAT: u32 = 1;
+/// What the names of notes begin with.
+const NOTE: &str = ".elsewhere-";
+
+/// That there are chroots below a base of somebody's choice.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    base: PathBuf,
+}
+
+/// Where it is written down, in the standard base, that there are chroots below another one.
+pub(crate) fn note(standard: &Path, base: &Path) -> Option<PathBuf> {
+    let key = sha256_of(base.as_os_str().as_encoded_bytes());
+    (base != standard).then(|| standard.join(format!("{NOTE}{}.json", &key[..16])))
+}
+
+/// All bases that have chroots: the standard one, and those that are written down there.
+pub(crate) fn bases(standard: &Path) -> Vec<(PathBuf, Option<PathBuf>)> {
+    let mut bases = vec![(standard.to_owned(), None)];
+    for path in entries(standard) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(NOTE)
+            && let Ok(Some(note)) = durable::read_state::<Note>(&path, FORMAT)
+        {
+            bases.push((note.base, Some(path)));
+        }
+    }
+    bases
+}
+
+pub(super) fn make(path: &Path, vm: &str, runtime_dir: &Path, note: Option<&Path>) -> Result<()> {
+    let _lock = match note {
+        Some(note) => {
+            let base = base_of(path);
+            let lock = super::ids::lock(&super::leases(base))?;
+            if let Some(standard) = note.parent() {
+                durable::private_dir(standard)?;
+            }
+            let base = base.to_owned();
+            durable::write_state(note, FORMAT, &Note { base })?;
+            Some(lock)
+        }
+        None => None,
+    };
     if let Some(parent) = path.parent() {
         durable::private_dir(parent)?;
     }
@@ -30,9 +76,45 @@ pub(super) fn make_dir(path: &Path) -> Result<()> {
         .map_err(|e| Error::io("making directory", path, e))
 }
 
+fn base_of(path: &Path) -> &Path {
+    path.ancestors().nth(2).unwrap_or(Path::new("/"))
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The directories of VMs below a base.
+fn of_vms(base: &Path) -> impl Iterator<Item = PathBuf> {
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        !name.as_encoded_bytes().starts_with(b".")
+    };
+    let executables = entries(base).into_iter().filter(ours);
+    executables.flat_map(|dir| entries(&dir))
+}
+
+/// Removes the VM's directory, and the note of its base with the last one there.
+pub(super) fn remove(path: &Path, vm: &str, runtime_dir: &Path, note: Option<&Path>) -> Result<()> {
+    let base = base_of(path);
+    let Some(note) = note.filter(|_| base.exists()) else {
+        return remove_dir(path, vm, runtime_dir);
+    };
+    let _lock = super::ids::lock(&super::leases(base))?;
+    remove_dir(path, vm, runtime_dir)?;
+    if of_vms(base).next().is_none()
+        && let Err(e) = std::fs::remove_file(note)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(Error::io("removing", note, e));
+    }
+    Ok(())
+}
+
 /// Removes the VM's directory. Its processes are dead by now, and mounts there were in their
 /// mount namespace only.
-pub(super) fn remove(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+fn remove_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     let Some(owner) = Owner::read(path)? else {
         // Begun, and not claimed: it is empty, or not ours.
         return match std::fs::remove_dir(path) {
@@ -59,13 +141,7 @@ pub(super) fn remove(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
 /// The directories of VMs that are gone, below this base: left by a host that went down, or
 /// with their run dirs.
 pub(crate) fn orphans(base: &Path) -> Vec<(PathBuf, Owner)> {
-    let dirs = |path: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    dirs(base)
-        .iter()
-        .flat_map(|exec| dirs(exec))
+    of_vms(base)
         .filter_map(|dir| Some((Owner::read(&dir).ok()??, dir)))
         .filter(|(owner, _)| !owner.is_live())
         .map(|(owner, dir)| (dir, owner))
@@ -73,8 +149,13 @@ pub(crate) fn orphans(base: &Path) -> Vec<(PathBuf, Owner)> {
 }
 
 /// Removes the directory of a VM that is gone, and gives its ids back.
-pub(crate) fn remove_orphan(base: &Path, path: &Path, owner: &Owner) -> Result<()> {
-    remove(path, owner.vm(), owner.runtime_dir())?;
+pub(crate) fn remove_orphan(
+    base: &Path,
+    note: Option<&Path>,
+    path: &Path,
+    owner: &Owner,
+) -> Result<()> {
+    remove(path, owner.vm(), owner.runtime_dir(), note)?;
     super::ids::give_back(&super::leases(base), owner.vm(), owner.runtime_dir())
 }
 

@@ -1,11 +1,9 @@
 //! A user and a group id for each VM, leased from a range: one file for each, under a lock.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +11,7 @@ use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::IdRange;
 use crate::step::Owner;
+use crate::storage::lock::{FileLock, Sharing};
 
 const FORMAT: u32 = 1;
 const LOCK: &str = "lock";
@@ -89,30 +88,9 @@ fn start(vm: &str, runtime_dir: &Path, count: u32) -> u64 {
     hasher.finish() % u64::from(count)
 }
 
-fn lock(dir: &Path) -> Result<File> {
+pub(super) fn lock(dir: &Path) -> Result<FileLock> {
     durable::private_dir(dir)?;
-    let path = dir.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| Error::io("opening the lock", &path, e))?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let message = format!("{} is held for longer than {PATIENCE:?}", path.display());
-                return Err(Error::new(ErrorKind::Timeout, message).at(path));
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("locking", path, e)),
-        }
-    }
+    FileLock::wait(&dir.join(LOCK), Sharing::Alone, PATIENCE, &|| false)
 }
 
 #[cfg(test)]

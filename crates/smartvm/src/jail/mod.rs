@@ -25,7 +25,7 @@ use crate::step::{Hands, Outcome};
 
 pub(crate) use cgroup::enter as enter_cgroup;
 pub(crate) use cgroup::settings as cgroup_settings;
-pub(crate) use chroot::{orphans, remove_orphan, usable_base};
+pub(crate) use chroot::{bases, note, orphans, remove_orphan, usable_base};
 pub(crate) use inside::{Seen, look};
 
 /// Ids that no distribution gives out: above those of containers, below the kernel's limit.
@@ -61,6 +61,10 @@ pub enum JailStep {
         vm: String,
         /// The runtime directory that it belongs to.
         runtime_dir: PathBuf,
+        /// Where it is written down that there are chroots below this base, if it isn't the
+        /// standard one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<PathBuf>,
     },
     /// Makes a directory in the chroot that the VM's user can read and not change.
     MakeDir {
@@ -112,7 +116,8 @@ impl JailStep {
                 path,
                 vm,
                 runtime_dir,
-            } => chroot::make(path, vm, runtime_dir)?,
+                note,
+            } => chroot::make(path, vm, runtime_dir, note.as_deref())?,
             Self::MakeDir { path } => chroot::make_dir(path)?,
             Self::MakePipe { path } => {
                 crate::step::make_fifo(path)?;
@@ -145,7 +150,8 @@ impl JailStep {
                 path,
                 vm,
                 runtime_dir,
-            } => chroot::remove(path, vm, runtime_dir),
+                note,
+            } => chroot::remove(path, vm, runtime_dir, note.as_deref()),
             Self::MakeDir { .. }
             | Self::MakePipe { .. }
             | Self::Bring { .. }
@@ -210,22 +216,34 @@ pub(crate) fn root(directory: &Path) -> PathBuf {
     directory.join(chroot::ROOT)
 }
 
-/// The user and group of a jail, told by its chroot, which is theirs once the jailer ran.
-pub(crate) fn ids_of(root: &Path) -> Result<Ids> {
+/// The group of a jail, told by its chroot, which is that group's once the jailer ran.
+pub(crate) fn group_of(root: &Path) -> Result<u32> {
     use std::os::unix::fs::MetadataExt;
-    let found = root
-        .metadata()
-        .map_err(|e| Error::io("looking at", root, e))?;
-    Ok(Ids {
-        uid: found.uid(),
-        gid: found.gid(),
-    })
+    let found = root.metadata();
+    Ok(found.map_err(|e| Error::io("looking at", root, e))?.gid())
 }
 
-/// Gives a file of ours to the VM's user.
+/// Gives a file of ours to the VM's user. A directory only lets the user make files in it.
 pub(crate) fn own(path: &Path, ids: Ids) -> Result<()> {
+    if path.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return let_in(path, ids.gid);
+    }
     std::os::unix::fs::lchown(path, Some(ids.uid), Some(ids.gid))
         .map_err(|e| Error::io("giving to the VM's user", path, e))
+}
+
+/// Takes the chroot back from the VM's user, to whom the jailer gave it, before its guest runs:
+/// Firecracker still makes its sockets there, and can't exchange what is ours.
+pub(crate) fn seal(root: &Path) -> Result<()> {
+    let_in(root, group_of(root)?)
+}
+
+fn let_in(dir: &Path, group: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let me = rustix::process::geteuid().as_raw();
+    std::os::unix::fs::lchown(dir, Some(me), Some(group))
+        .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o1775)))
+        .map_err(|e| Error::io("letting the VM's user into", dir, e))
 }
 
 pub(crate) fn no_ids() -> Error {

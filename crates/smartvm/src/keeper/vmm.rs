@@ -186,6 +186,11 @@ impl Vmm {
                 let gone = || failed("it ended at once");
                 let process = ProcessId::of(pid)?.ok_or_else(gone)?;
                 let pidfd = process.open()?.ok_or_else(gone)?;
+                // Whoever wrote it, it must be a process that was left to this one.
+                let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                if rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), looking).is_err() {
+                    return Err(failed("it told the pid of somebody else's process"));
+                }
                 (process, pidfd)
             }
         };

@@ -1,6 +1,6 @@
 //! Giving back what dead VMs left: the work of keepers that were killed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -113,11 +113,10 @@ impl SmartVm {
 
     /// Chroots whose VM has no run dir any more: the host went down, or somebody removed it.
     fn collect_chroots(&self, dry_run: bool) -> Vec<Collected> {
-        let base = self.chroot_base();
-        let collect = |(path, owner): (PathBuf, Owner)| {
+        let collect = |base: &Path, note: Option<&Path>, path: PathBuf, owner: Owner| {
             let why = format!("its run dir is gone, its chroot {} stayed", path.display());
             let id = owner.vm().to_owned();
-            if !dry_run && let Err(e) = jail::remove_orphan(&base, &path, &owner) {
+            if !dry_run && let Err(e) = jail::remove_orphan(base, note, &path, &owner) {
                 return failed(id, [e]);
             }
             Collected {
@@ -125,7 +124,13 @@ impl SmartVm {
                 finding: Finding::GivenBack { why },
             }
         };
-        jail::orphans(&base).into_iter().map(collect).collect()
+        let mut all = Vec::new();
+        for (base, note) in jail::bases(&self.chroot_base()) {
+            for (path, owner) in jail::orphans(&base) {
+                all.push(collect(&base, note.as_deref(), path, owner));
+            }
+        }
+        all
     }
 
     fn collect(&self, id: &VmId, dry_run: bool) -> Result<Option<Finding>> {

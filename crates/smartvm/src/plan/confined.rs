@@ -41,6 +41,8 @@ pub fn chroot_base(data_dir: &Path) -> PathBuf {
 pub(super) struct Confined<'a> {
     jail: &'a Jail,
     base: PathBuf,
+    /// Where a base of the spec's own is written down.
+    note: Option<PathBuf>,
     /// The VM's directory below the base.
     pub(super) directory: PathBuf,
     pub(super) jailer: Jailer,
@@ -94,6 +96,7 @@ pub(super) fn confined<'a>(
             new_pid_ns: jail.new_pid_ns.unwrap_or(false),
             resource_limits: resource_limits.into_iter().flatten().collect(),
         },
+        note: jail::note(host.chroot_base, &base),
         base,
         cgroup: limited.then(|| Path::new(PARENT_CGROUP).join(id)),
     }))
@@ -117,6 +120,7 @@ impl Confined<'_> {
                 path: self.directory.clone(),
                 vm,
                 runtime_dir,
+                note: self.note.clone(),
             }),
         ];
         if let (Some(path), Some(limits)) = (&self.cgroup, &self.jail.cgroup) {

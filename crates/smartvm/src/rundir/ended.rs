@@ -48,6 +48,17 @@ pub struct Ended {
 }
 
 /// The records of ended VMs.
+///
+/// ```no_run
+/// # fn example(smartvm: smartvm::SmartVm) -> smartvm::Result<()> {
+/// for ended in smartvm.ended()? {
+///     println!("{} {}: {}", ended.id, ended.state, ended.reason);
+/// }
+/// let web = smartvm.runtime().records().get(&"web".parse()?)?;
+/// println!("its last words: {}", web.console);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Records {
     dir: PathBuf,

@@ -3,7 +3,6 @@
 //! Until its end the claim stands in the VM's ledger: if this process is killed, whoever looks
 //! at the VM next gives it back, and lets the VM run on.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::rundir::{Lock, Operation, RunDir, State, VmState, file};
 use crate::spec::SnapshotType;
 use crate::step::{Outcome, Owner, Step};
+use crate::storage::lock::FileLock;
 use crate::vm::{AGENT_PATIENCE, blocking};
 
 /// How long Firecracker may take to write the memory.
@@ -39,7 +39,7 @@ pub(super) struct Captured {
     /// Whether its guest stood still and runs again.
     pub(super) woken: bool,
     /// Held while its maker lives.
-    pub(super) _held: File,
+    pub(super) _held: FileLock,
 }
 
 /// A place that is claimed.
@@ -47,7 +47,7 @@ struct Claimed {
     state: VmState,
     owner: Owner,
     made_parent: bool,
-    claim: File,
+    claim: FileLock,
 }
 
 impl Making {

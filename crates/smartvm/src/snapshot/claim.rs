@@ -12,7 +12,7 @@
 //!     NAME.d/      owner file gone
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -27,13 +27,14 @@ use crate::ledger::Ledger;
 use crate::rundir::file;
 use crate::step::Step;
 use crate::step::owner::{self, Owner};
+use crate::storage::lock::FileLock;
 
 /// The name of the memory in the stamps.
 pub(super) const MEMORY: &str = "memory";
 
 /// Claims the place of a snapshot that is to be made: refuses where anything of one is. What
 /// this returns is to be held while it is made.
-pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<File> {
+pub(crate) fn claim(place: &Place, makes_parent: bool, who: &Owner) -> Result<FileLock> {
     if makes_parent {
         crate::durable::private_dir(place.parent())?;
     }

@@ -56,6 +56,32 @@ pub(crate) fn share_with_jails(file: &Path) -> Result<()> {
 const LONGEST_CHAIN: usize = 64;
 
 /// A snapshot on disk, its manifest read and verified.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use smartvm::snapshot::{Place, RestoreOptions, SnapshotOptions};
+/// use smartvm::spec::{SnapshotCreateParams, SnapshotLoadParams};
+/// use smartvm::{MicroVm, SmartVm};
+///
+/// # async fn example(smartvm: SmartVm, vm: MicroVm) -> smartvm::Result<()> {
+/// let place = Place::in_directory(Path::new("/srv/snapshots/base"))?;
+/// let create = SnapshotCreateParams::builder()
+///     .snapshot_path(place.state())
+///     .mem_file_path(place.memory());
+/// let snapshot = vm.snapshot(&create.build(), &SnapshotOptions::default()).await?;
+/// println!("{} bytes of memory", snapshot.manifest().memory.size_bytes);
+///
+/// let load = SnapshotLoadParams::builder()
+///     .snapshot_path(place.state())
+///     .mem_file_path(place.memory())
+///     .resume_vm(true);
+/// let mut options = RestoreOptions::default();
+/// options.id = Some("web-2".parse()?);
+/// let clone = smartvm.restore(&load.build(), &options).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     place: Place,

@@ -171,9 +171,10 @@ impl Restorer {
                 id
             }
         };
-        let check = self.smartvm.check_context();
+        let spec = self.spec(&source);
+        let check = self.smartvm.check_context(&spec);
         host::require_kvm(&facts, check.assume_kvm)?;
-        host::check_jail(&self.spec(&source), &facts, &check)?;
+        host::check_jail(&spec, &facts, &check)?;
         Ok((source, id))
     }
 

@@ -1,9 +1,7 @@
 //! Who needs a snapshot: VMs whose memory is its file, and diffs that build on it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +11,7 @@ use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rundir::RunDir;
 use crate::storage::checksum::sha256_of;
+use crate::storage::lock::{FileLock, Sharing};
 
 const FORMAT: u32 = 1;
 /// How long somebody else may work on a snapshot: a merge copies its memory.
@@ -27,45 +26,13 @@ struct Use {
 }
 
 /// The lock on a snapshot's directory: restores, merges and removal exclude each other.
-pub(super) fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(LOCK);
-    let failed = |e| Error::io("locking", &path, e);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("the snapshot {} is busy", dir.display());
-                return Err(Error::new(ErrorKind::WrongState, message).at(dir));
-            }
-        }
-    }
+pub(super) fn lock(dir: &Path) -> Result<FileLock> {
+    FileLock::wait(&dir.join(LOCK), Sharing::Alone, PATIENCE, &|| false)
 }
 
 /// Whether somebody holds that lock now. Nothing is made for it.
 pub(super) fn is_locked(dir: &Path) -> Result<bool> {
-    let path = dir.join(LOCK);
-    let file = match OpenOptions::new().write(true).open(&path) {
-        Ok(file) => file,
-        Err(e) if is_missing(&e) => return Ok(false),
-        Err(e) => return Err(Error::io("opening", path, e)),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(e)) => Err(Error::io("locking", path, e)),
-    }
+    FileLock::is_held(&dir.join(LOCK))
 }
 
 /// Where the use of a snapshot by this VM is written down.

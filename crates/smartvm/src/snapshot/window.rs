@@ -1,7 +1,7 @@
 //! A snapshot's files where a jailed Firecracker can write them: for the time of its writing
-//! they are its user's, and bound into its root.
+//! they are its group's, and bound into its root.
 
-use std::os::unix::fs::{OpenOptionsExt, lchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -26,12 +26,12 @@ impl Window {
         })?;
         let root = state.root(run_dir).path().to_owned();
         shut(&root)?;
-        let ids = jail::ids_of(&root)?;
+        let group = jail::group_of(&root)?;
         let this = Self { root, files };
         let opened = (|| {
             let mut binds = Vec::new();
             for (file, way) in this.files.iter().zip(WAYS) {
-                jail::own(file, ids)?;
+                give(file, group, 0o660)?;
                 let target = this.root.join(way);
                 std::fs::OpenOptions::new()
                     .write(true)
@@ -62,12 +62,17 @@ impl Window {
     pub(super) fn close(self) -> Result<()> {
         let shut = shut(&self.root);
         for file in &self.files {
-            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-            lchown(file, Some(uid.as_raw()), Some(gid.as_raw()))
-                .map_err(|e| Error::io("taking back", file, e))?;
+            give(file, rustix::process::getegid().as_raw(), 0o600)?;
         }
+        super::share_with_jails(&self.files[1])?;
         shut
     }
+}
+
+fn give(file: &Path, group: u32, mode: u32) -> Result<()> {
+    lchown(file, None, Some(group))
+        .and_then(|()| std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)))
+        .map_err(|e| Error::io("giving to the VM's group", file, e))
 }
 
 /// Removes the places in the jail, also those of whoever died before: what is bound there goes

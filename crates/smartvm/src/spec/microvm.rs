@@ -13,6 +13,40 @@ use super::{
 };
 
 /// A microVM: what it boots, its hardware, its devices, and what becomes of it.
+///
+/// Built, or read from JSON, TOML or YAML:
+///
+/// ```
+/// use smartvm::spec::{BootSource, Drive, Format, MachineConfig, MicroVmSpec, RateLimiter, TokenBucket};
+///
+/// let disk = Drive::builder()
+///     .drive_id("root")
+///     .path_on_host("root.ext4")
+///     .is_root_device(true)
+///     .rate_limiter(
+///         RateLimiter::builder()
+///             .bandwidth(TokenBucket::builder().size(10 << 20).refill_time(1000).build())
+///             .build(),
+///     );
+/// let spec = MicroVmSpec::builder()
+///     .id("web")
+///     .boot_source(BootSource::builder().kernel_image_path("vmlinux").build())
+///     .machine_config(MachineConfig::builder().vcpu_count(2).mem_size_mib(256).build())
+///     .drives(vec![disk.build()])
+///     .build();
+///
+/// let text = r#"{
+///     "id": "web",
+///     "bootSource": { "kernelImagePath": "vmlinux" },
+///     "machineConfig": { "vcpuCount": 2, "memSizeMib": 256 },
+///     "drives": [{
+///         "driveId": "root", "pathOnHost": "root.ext4", "isRootDevice": true,
+///         "rateLimiter": { "bandwidth": { "size": 10485760, "refillTime": 1000 } }
+///     }]
+/// }"#;
+/// assert_eq!(smartvm::spec::load::<MicroVmSpec>(text, Format::Json)?, spec);
+/// # Ok::<(), smartvm::spec::Problems>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, TypedBuilder)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]

@@ -16,6 +16,17 @@ pub const DEFAULT_SHM_RUNTIME_DIR: &str = "/dev/shm/.smartvm/runtime";
 pub const DEFAULT_MAX_STORED_BASE_IMAGES: u32 = 2;
 
 /// Options of the orchestrator.
+///
+/// ```
+/// use smartvm::spec::SmartVmOptions;
+///
+/// let options = SmartVmOptions::builder()
+///     .data_dir("/var/lib/smartvm")
+///     .runtime_dir("/run/smartvm")
+///     .subnet("10.7.0.0/16")
+///     .build();
+/// assert!(smartvm::validate::validate_options(&options).is_ok());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema, TypedBuilder)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]

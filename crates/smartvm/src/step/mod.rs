@@ -8,7 +8,6 @@ pub(crate) mod owner;
 pub(crate) mod process;
 mod words;
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,7 @@ use crate::keeper::{Launch, Link, Pump};
 use crate::network::{Lease, Network, NetworkStep};
 use crate::process::ProcessId;
 use crate::snapshot::{Place, claim, merge, usage};
+use crate::storage::lock::FileLock;
 
 /// One effect on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -258,7 +258,7 @@ impl Step {
 
     /// Does a [`Step::ClaimSnapshot`], for which no hands are needed; returns what its maker
     /// holds.
-    pub(crate) fn claim_snapshot(&self) -> Result<Option<File>> {
+    pub(crate) fn claim_snapshot(&self) -> Result<Option<FileLock>> {
         let Self::ClaimSnapshot {
             state,
             memory,
@@ -305,7 +305,7 @@ impl Step {
             } => usage::end(dir, vm, runtime_dir),
             Self::MergeMemory { target, .. } => merge::give_back(target),
             Self::ReserveSocket { path } => file::remove_socket(path),
-            Self::Network(step) => step.undo(),
+            Self::Network(step) => step.undo(outcome),
             Self::SpawnVmm {
                 executable,
                 directory,

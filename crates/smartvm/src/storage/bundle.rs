@@ -27,6 +27,21 @@ pub struct Artifact {
 }
 
 /// A bundle whose manifest is right and whose files are there, of the right size.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use smartvm::storage::{Bundle, Watch};
+///
+/// # fn example() -> smartvm::Result<()> {
+/// let bundle = Bundle::load(Path::new("./image"))?;
+/// println!("{} for {}: {}", bundle.bundle_id(), bundle.arch(), bundle.boot_args());
+/// let mut tell = |progress| println!("{progress:?}");
+/// let unverifiable = bundle.verify(&mut Watch::new(&mut tell, &|| false))?;
+/// assert!(unverifiable.is_empty(), "no checksum for {unverifiable:?}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bundle {
     dir: PathBuf,

@@ -1,6 +1,7 @@
 //! Locks on files that may be renamed or removed while others wait for them.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -53,6 +54,20 @@ impl FileLock {
             if same {
                 return Ok(Some(Self { _file: file }));
             }
+        }
+    }
+
+    /// Whether somebody holds it now. Nothing is made.
+    pub(crate) fn is_held(path: &Path) -> Result<bool> {
+        let file = match OpenOptions::new().write(true).open(path) {
+            Ok(file) => file,
+            Err(e) if matches!(e.kind(), NotFound | NotADirectory) => return Ok(false),
+            Err(e) => return Err(Error::io("opening", path, e)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(Error::io("locking", path, e)),
         }
     }
 

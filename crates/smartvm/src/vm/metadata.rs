@@ -9,7 +9,7 @@ use crate::firecracker::model::METADATA;
 use crate::rundir::{Operation, VmState};
 
 impl MicroVm {
-    /// What its guest can read of the metadata service; `null` before anything was set.
+    /// What its guest can read of the metadata service; an empty object before anything was set.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] if it doesn't run or has no metadata service.
@@ -43,10 +43,10 @@ impl MicroVm {
         has_service(&held.state, self.id().as_str())?;
         let mut client = self.client();
         let mut whole: Value = client.ask(&Request::get(METADATA)).await?;
-        let method = match whole {
-            // Firecracker patches only what was set before.
-            Value::Null => Method::Put,
-            _ => Method::Patch,
+        // Firecracker patches only what was set before, and shows as empty what wasn't.
+        let method = match whole.as_object().is_none_or(serde_json::Map::is_empty) {
+            true => Method::Put,
+            false => Method::Patch,
         };
         fits(patch)?;
         merge(&mut whole, patch);

@@ -52,6 +52,31 @@ use crate::snapshot::Shelf;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A handle of one microVM.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use smartvm::MicroVm;
+/// use smartvm::agent::Command;
+/// use smartvm::vm::{Change, StartOptions, StopMode};
+///
+/// # async fn example(mut vm: MicroVm) -> smartvm::Result<()> {
+/// vm.start(&StartOptions::default()).await?;
+/// let agent = vm.agent()?;
+/// agent.wait_ready(Duration::from_secs(30)).await?;
+/// let session = agent.exec(&Command::from_argv(["uname", "-r"])).await?;
+/// let output = session.output(b"", 4096).await?;
+/// println!("{}", String::from_utf8_lossy(&output.stdout));
+///
+/// vm.update(Change::Balloon { amount_mib: 64 }).await?;
+/// vm.set_metadata(&serde_json::json!({ "role": "web" })).await?;
+/// println!("{} bytes in use", vm.stats().await?.vmm.resident_bytes);
+///
+/// let ended = vm.stop(StopMode::Graceful(Duration::from_secs(10))).await?;
+/// println!("{} at {}", ended.reason, ended.ended_at);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MicroVm {
     run_dir: RunDir,
@@ -182,7 +207,8 @@ impl MicroVm {
         if operation == Operation::Pause {
             self.remember_agent(&mut held.state).await;
         }
-        self.client().send(&request).await?;
+        let mut client = Client::over(held.state.api_socket(&self.run_dir));
+        client.send(&request).await?;
         let woken = match (operation, held.state.agent) {
             (Operation::Resume, Some(_)) => self.wake_guest(&held.state.moves).await,
             _ => Ok(()),

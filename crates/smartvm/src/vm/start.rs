@@ -11,6 +11,7 @@ use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Reason;
 use crate::firecracker::model::Action;
+use crate::jail;
 use crate::keeper::Link;
 use crate::ledger::Ledger;
 use crate::network::Network;
@@ -215,6 +216,10 @@ impl MicroVm {
             let message = format!("Firecracker {running} runs where {planned} was planned for");
             return Err(Error::new(ErrorKind::Host, message)
                 .hint("its executable was replaced meanwhile: try again"));
+        }
+        if plan.root.is_jail() {
+            let root = plan.root.path().to_owned();
+            blocking(move || jail::seal(&root)).await?;
         }
         for request in &plan.requests {
             options.tell(&Event::Configuring {

@@ -10,11 +10,11 @@ use crate::firecracker::client::Request;
 use crate::firecracker::model::{
     BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetworkInterfaceUpdate, RateLimiterBody,
 };
-use crate::jail::Seen;
+use crate::jail::{self, JailStep, Seen};
 use crate::ledger::Ledger;
 use crate::name::VmId;
 use crate::network::Network;
-use crate::plan::{self, Swap};
+use crate::plan::{self, Swap, Swapped};
 use crate::rundir::{Operation, RunDir, VmState, file};
 use crate::spec::{Balloon, Drive, FirewallConfig, RateLimiter};
 use crate::step::{Hands, Step};
@@ -309,11 +309,6 @@ async fn swap(
     drive_id: &str,
     new: PathBuf,
 ) -> Result<()> {
-    if held.state.jailed() {
-        let message = format!("drive {drive_id} is in a jail: its file can't be exchanged yet");
-        return Err(Error::new(ErrorKind::WrongState, message)
-            .hint("run the VM without a jail (`mode: off`, --jail off) where you need this"));
-    }
     let index = find_drive(&held.state, drive_id)?;
     let new = std::path::absolute(&new).map_err(|e| Error::io("finding", &new, e))?;
     let drive = &mut held.state.spec.drives[index];
@@ -325,23 +320,46 @@ async fn swap(
     let read_only = drive.read_only();
     still_valid(&held.state)?;
     let seen = held.state.paths.drives[index].clone();
-    let (dir, id) = (run_dir.clone(), drive_id.to_owned());
+    let (root, vmm) = (held.state.root(&run_dir), held.state.vmm.clone());
+    let (id, jailed) = (drive_id.to_owned(), root.is_jail());
     let (swap, mut ledger, first) = blocking(move || {
-        let ledger_path = dir.file(file::LEDGER);
+        let ledger_path = run_dir.file(file::LEDGER);
         let mut ledger = Ledger::open(&ledger_path)?.ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "the VM has no ledger").at(&ledger_path)
         })?;
         let first = ledger.entries().len();
-        let swap = plan::swap(dir.path(), &id, &seen, (&old, &new), first);
+        let place = root.file(&seen);
+        let what = Swapped {
+            drive_id: &id,
+            seen: &seen,
+            leads_to: match jailed {
+                true => brought(&ledger, &place),
+                false => std::fs::read_link(&place).ok(),
+            },
+            files: (&old, &new),
+            writable: !read_only,
+        };
+        let swap = plan::swap(&root, what, first);
         crate::host::check_drive(&new, !read_only && !swap.staged)?;
+        let before = ledger.entries().iter();
+        let before: Vec<_> = before.filter_map(|entry| entry.outcome.clone()).collect();
+        let mut binds = Vec::new();
         let done = swap.steps.iter().try_for_each(|step| {
             let mut hands = Hands {
                 keeper: None,
                 network: None,
                 cancelled: &|| false,
-                before: &[],
+                before: &before,
             };
-            ledger.run(step, |step| step.apply(&mut hands))
+            ledger.run(step, |step| {
+                let outcome = step.apply(&mut hands)?;
+                binds.extend(outcome.bind.clone());
+                Ok(outcome)
+            })
+        });
+        let done = done.and_then(|()| match &vmm {
+            Some(vmm) => jail::mounts::bind_into(vmm, root.path(), &binds),
+            None => Ok(()),
         });
         match done {
             Ok(()) => Ok((swap, ledger, first)),
@@ -366,15 +384,36 @@ async fn swap(
     held.state.paths.drives[index] = swap.path.clone();
     held.done().await?;
     let left = blocking(move || {
-        Ok(give_back(&mut ledger, |number, step| {
+        let mut left = give_back(&mut ledger, |number, step| {
             number < first && swap.replaces(step)
-        }))
+        });
+        if jailed {
+            // What is bound there goes with the place.
+            let removed = std::fs::remove_file(&swap.old_path);
+            let failed = removed
+                .err()
+                .filter(|e| e.kind() != std::io::ErrorKind::NotFound);
+            left.extend(failed.map(|e| Error::io("removing", &swap.old_path, e)));
+        }
+        Ok(left)
     })
     .await?;
     match left.into_iter().next() {
         Some(e) => Err(e),
         None => Ok(()),
     }
+}
+
+/// The file that was brought into the jail to this place.
+fn brought(ledger: &Ledger, place: &Path) -> Option<PathBuf> {
+    let entries = ledger.entries().iter().rev().filter(|entry| !entry.undone);
+    entries
+        .filter_map(|entry| match &entry.step {
+            Step::Jail(JailStep::Bring { source, target, .. }) if target == place => Some(source),
+            _ => None,
+        })
+        .next()
+        .cloned()
 }
 
 fn give_back(ledger: &mut Ledger, which: impl Fn(usize, &Step) -> bool) -> Vec<Error> {
@@ -390,6 +429,7 @@ impl Swap {
         match step {
             Step::Link { path, .. } => *path == self.old_path,
             Step::StageDrive { target, .. } => *target == self.old_file,
+            Step::Jail(JailStep::Bring { target, .. }) => *target == self.old_path,
             _ => false,
         }
     }

@@ -6,7 +6,8 @@ use smartvm::rundir::State;
 use smartvm::snapshot::Manifest;
 use smartvm::vm::StopMode;
 
-use super::large;
+use super::refusals::rewrite;
+use super::{large, place};
 use crate::support::Corner;
 
 #[tokio::test]
@@ -63,6 +64,17 @@ async fn the_command_line_makes_lists_restores_and_removes_snapshots() {
     let told = run(&["inspect", "base"]).success();
     let told: Vec<Manifest> = serde_json::from_slice(&told.get_output().stdout).unwrap();
     assert_eq!(told[0].drives.len(), 2);
+    let base = place(&corner, "base");
+    let manifest = base.dir().join("manifest.json");
+    let whole = std::fs::read(&manifest).unwrap();
+    let restore = ["restore", "base", "--assume-kvm", "--id", "x"];
+    rewrite(&base, |it| {
+        it["snapshot"]["origin"]["kernel"] = "2.6.32".into()
+    });
+    run(&restore).code(5);
+    std::fs::write(&manifest, "{}").unwrap();
+    run(&restore).code(1);
+    std::fs::write(&manifest, whole).unwrap();
     run(&["rm", "base"]).success();
     assert!(!corner.file("data/snapshots/base").exists());
 }

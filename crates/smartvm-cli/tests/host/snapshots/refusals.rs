@@ -22,7 +22,7 @@ async fn refused(smartvm: &SmartVm, corner: &Corner, place: &Place) -> smartvm::
 }
 
 /// Rewrites the manifest as another host, or another version, would have written it.
-fn rewrite(place: &Place, change: impl FnOnce(&mut serde_json::Value)) {
+pub(super) fn rewrite(place: &Place, change: impl FnOnce(&mut serde_json::Value)) {
     use sha2::Digest;
     let path = place.dir().join("manifest.json");
     let mut document: serde_json::Value =
@@ -131,7 +131,7 @@ async fn what_is_not_as_it_was_is_refused_before_it_is_loaded() {
 }
 
 #[tokio::test]
-async fn memory_that_only_looks_untouched_is_found_by_verify() {
+async fn memory_is_hashed_where_anything_speaks_for_a_change_or_by_verify() {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     let snapshot = made(&smartvm, &corner, "good").await;
@@ -151,6 +151,17 @@ async fn memory_that_only_looks_untouched_is_found_by_verify() {
     let memory = &mut stamps["files"]["memory"];
     memory["modified"] = serde_json::json!([now.mtime(), now.mtime_nsec()]);
     memory["changed"] = serde_json::json!([now.ctime(), now.ctime_nsec()]);
+    // Any single difference has it hashed.
+    for field in ["device", "inode", "size", "modified", "changed"] {
+        let mut other = stamps.clone();
+        other["files"]["memory"][field] = match field {
+            "modified" | "changed" => serde_json::json!([now.mtime() - 1, 0]),
+            _ => 1.into(),
+        };
+        std::fs::write(&record, other.to_string()).unwrap();
+        let refusal = refused(&smartvm, &corner, &place).await;
+        assert_eq!(refusal.kind(), ErrorKind::Corrupt, "{field}: {refusal}");
+    }
     std::fs::write(&record, stamps.to_string()).unwrap();
     let mut options = under("verified");
     options.verify = true;
