@@ -4,7 +4,7 @@ use std::path::Path;
 
 use smartvm::spec::{BootSource, Drive, MachineConfig, MicroVmSpec, RootfsType, SmartVmOptions};
 use smartvm::storage::store::{Held, Store};
-use smartvm::storage::{Bundle, Progress, Watch, drive, initramfs};
+use smartvm::storage::{Bundle, ImageProcess, Progress, Watch, drive, initramfs};
 use smartvm::{Error, Result};
 
 use crate::output;
@@ -52,6 +52,7 @@ pub(crate) fn from_image(
     options: &SmartVmOptions,
     image: &str,
     scratch: Option<u64>,
+    modules: Option<&Path>,
 ) -> Result<(MicroVmSpec, Image)> {
     let image = find(options, image)?;
     let bundle = image.bundle();
@@ -61,17 +62,19 @@ pub(crate) fn from_image(
         }
     };
     let verified = options.data_dir().join("verified");
-    bundle.verify_once(&verified, &mut Watch::new(&mut tell, &|| false))?;
+    let watch = &mut Watch::new(&mut tell, &|| false);
+    bundle.verify_once(&verified, watch)?;
     let mut boot_source = BootSource::builder()
         .kernel_image_path(&bundle.kernel().path)
         .boot_args(bundle.boot_args())
         .build();
     boot_source.initrd_path = Some(match bundle.initrd() {
         Some(initrd) => initrd.path.clone(),
-        // Commands can be run in any image: its kernel has the drivers built in.
+        // Commands can be run in any image.
         None => {
             let agent = smartvm::agent::binary::find(None)?;
-            initramfs::of_agent(&agent, &options.data_dir().join("initramfs"))?
+            let dir = options.data_dir().join("initramfs");
+            initramfs::of_agent(&agent, modules, &dir, watch)?
         }
     });
     let overlay = match (scratch, bundle.rootfs_type()) {
@@ -105,6 +108,15 @@ pub(crate) fn from_image(
         .drives(drives)
         .build();
     Ok((spec, image))
+}
+
+/// What the image of a VM says of processes in it, if it runs one.
+pub(crate) fn process_of(spec: &MicroVmSpec) -> Option<ImageProcess> {
+    let kernel = &spec.boot_source.kernel_image_path;
+    // Anything else than an image is beside other kernels.
+    let bundle = Bundle::load(kernel.parent()?).ok()?;
+    let is_it = bundle.kernel().path.canonicalize().ok() == kernel.canonicalize().ok();
+    bundle.manifest().process.clone().filter(|_| is_it)
 }
 
 /// A drive for what the guest writes: a copy of a blank one, gone with the VM.

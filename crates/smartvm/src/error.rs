@@ -89,9 +89,20 @@ impl Error {
             std::io::ErrorKind::TimedOut => ErrorKind::Timeout,
             _ => ErrorKind::Io,
         };
-        Self::new(kind, format!("{what} {}", path.display()))
+        let full = matches!(
+            cause.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        );
+        let error = Self::new(kind, format!("{what} {}", path.display()))
             .at(path)
-            .because(cause)
+            .because(cause);
+        if full {
+            return error.hint(
+                "free some space there: `smartvm image prune` drops images that nobody uses, \
+                 `smartvm gc` what dead VMs left",
+            );
+        }
+        error
     }
 
     /// Names the file this is about.
@@ -202,6 +213,7 @@ mod tests {
     fn the_kind_of_an_io_error_follows_its_cause() {
         let full = Error::io("writing", "x", std::io::Error::from_raw_os_error(28));
         assert_eq!(full.kind(), ErrorKind::Host);
+        assert!(full.way_out().unwrap().contains("free some space"));
         let missing = Error::io("reading", "x", std::io::Error::from_raw_os_error(2));
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }

@@ -220,6 +220,84 @@ fn ledgers() {
     });
 }
 
+#[test]
+fn manifests_of_bundles() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["k", "r"] {
+        std::fs::write(dir.path().join(name), "content").unwrap();
+    }
+    let sum = "ab".repeat(32);
+    let seed = format!(
+        r#"{{"schemaVersion":1,"bundleId":"web","arch":"x86_64","firecrackerVersion":"1.12.1",
+        "rootfsType":"squashfs","kernel":{{"path":"k","sha256":"{sum}"}},
+        "rootfs":{{"path":"r","sizeBytes":7}},
+        "process":{{"command":["sh"],"env":["A=1"],"workingDir":"/","user":"0:0"}}}}"#
+    );
+    fuzz("manifests", &[seed.into_bytes()], |bytes| {
+        std::fs::write(dir.path().join("manifest.json"), bytes).unwrap();
+        smartvm::storage::Bundle::load(dir.path()).is_ok()
+    });
+}
+
+#[test]
+fn archives_of_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.tar");
+    let sum = smartvm::storage::checksum::sha256_of(&[0; 1024]);
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["sh"]}},
+        "rootfs":{{"type":"layers","diff_ids":["sha256:{sum}"]}}}}"#
+    );
+    let list = r#"[{"Config":"c.json","RepoTags":["tool:1"],"Layers":["l.tar"]}]"#;
+    let mut builder = tar::Builder::new(Vec::new());
+    let files = [
+        ("manifest.json", list.as_bytes()),
+        ("c.json", config.as_bytes()),
+        ("l.tar", &[0; 1024]),
+    ];
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, content).unwrap();
+    }
+    let seed = builder.into_inner().unwrap();
+    let wanted = smartvm::storage::oci::Wanted::for_arch(smartvm::spec::Arch::X86_64);
+    fuzz("archives of images", &[seed], |bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        let (mut tell, never) = (|_| {}, || false);
+        let mut watch = smartvm::storage::Watch::new(&mut tell, &never);
+        smartvm::storage::oci::open(&path, &wanted, dir.path(), &mut watch).is_ok()
+    });
+}
+
+#[test]
+fn names_of_images() {
+    let seeds = [
+        "alpine:3.20",
+        "[::1]:5000/team/tool@sha256:DIGEST",
+        "docker://a.b:1/c_d/e-f:g",
+    ];
+    let seeds = seeds.map(|seed| seed.replace("DIGEST", &"0f".repeat(32)).into_bytes());
+    fuzz("names of images", &seeds, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let Ok(reference) = text.parse::<smartvm::storage::oci::Reference>() else {
+            return false;
+        };
+        let full = reference.to_string();
+        assert_eq!(
+            full.parse::<smartvm::storage::oci::Reference>().unwrap(),
+            reference
+        );
+        assert!(!full.contains(['\0', '\n', ' ']), "{full:?}");
+        assert!(
+            full.split('/').all(|part| !part.starts_with('.')),
+            "{full:?}"
+        );
+        true
+    });
+}
+
 /// A manifest with the right checksum over whatever its body is.
 fn summed(body: &serde_json::Value) -> Vec<u8> {
     use sha2::Digest;

@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 12] = [
+const NEEDED: [Tool; 13] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -22,6 +22,10 @@ const NEEDED: [Tool; 12] = [
     Tool {
         program: "mke2fs",
         package: "e2fsprogs",
+    },
+    Tool {
+        program: "mksquashfs",
+        package: "squashfs-tools",
     },
     Tool {
         program: "nft",

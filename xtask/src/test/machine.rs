@@ -86,6 +86,8 @@ impl Machine<'_> {
                 "SMARTVM_TEST_IMAGE",
                 self.image.as_ref().map_err(Clone::clone)?,
             );
+            let kernel = setup.guest_kernel.as_ref().map_err(Clone::clone)?;
+            command.env("SMARTVM_TEST_MODULES", &kernel.modules);
         }
         command
             .args(self.names)

@@ -9,7 +9,13 @@
 
 mod arguments;
 mod corner;
+// The host tier needs all of it.
+#[allow(dead_code)]
+#[path = "../../tests/host/docker_registry.rs"]
+mod docker_registry;
 mod figures;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod raw_loop;
 mod row;
 mod rows;

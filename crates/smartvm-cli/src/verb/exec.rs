@@ -5,6 +5,7 @@ use smartvm::rundir::State;
 use smartvm::{Error, ErrorKind, Result, SmartVm};
 
 use crate::guest_command::{self, CommandArgs};
+use crate::image_spec;
 
 /// How long a guest that is still booting may take until its agent answers.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
@@ -37,10 +38,14 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &ExecArgs) -> Result<u8> {
                 .hint("commands run in running VMs"),
         );
     }
+    let mut how = args.how.clone();
+    if let Some(process) = image_spec::process_of(&vm.state()?.spec) {
+        how.by_default(&process);
+    }
     let agent = vm.agent()?;
     super::run::while_it_lives(&vm, async {
         agent.wait_ready(BOOT_PATIENCE).await?;
-        guest_command::run(&agent, &args.how, &args.command).await
+        guest_command::run(&agent, &how, &args.command).await
     })
     .await
 }

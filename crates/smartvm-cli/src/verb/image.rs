@@ -6,6 +6,7 @@ mod store;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use smartvm::spec::RootfsType;
 use smartvm::storage::rootfs::RootfsOptions;
 use smartvm::storage::store::{Claim, Origin, Record, Store};
 use smartvm::storage::{BuildOptions, Bundle, Progress, Watch, build};
@@ -100,6 +101,10 @@ struct BuildArgs {
     /// Size of the root file system, such as 512MiB or 2GiB [default: what fits, and some room]
     #[arg(long, value_parser = size)]
     size: Option<u64>,
+    /// What the root file system is: ext4, or squashfs, which is compressed and read-only (what
+    /// guests write goes to an overlay)
+    #[arg(long, value_name = "ext4|squashfs", default_value = "ext4", value_parser = format)]
+    format: RootfsType,
     /// The kernel's words [default: a console on ttyS0, and what Firecracker needs]
     #[arg(long, value_name = "WORDS")]
     boot_args: Option<String>,
@@ -115,6 +120,11 @@ struct BuildArgs {
     /// The guest agent [default: smartvm-agent beside smartvm]
     #[arg(long, value_name = "PATH", env = "SMARTVM_AGENT")]
     agent: Option<PathBuf>,
+}
+
+/// A file system as its manifest names it.
+pub(crate) fn format(text: &str) -> Result<RootfsType, String> {
+    serde_json::from_value(text.into()).map_err(|_| "it is none of: ext4, squashfs".to_owned())
 }
 
 /// A size as people write it: a number, with KiB, MiB, GiB or TiB.
@@ -230,6 +240,7 @@ fn options(args: BuildArgs) -> Result<BuildOptions> {
     let agent = agent::binary::find(args.agent.as_deref())?;
     let mut size = RootfsOptions::default();
     size.size_bytes = args.size;
+    size.format = args.format;
     let mut options = BuildOptions::builder()
         .kernel(args.kernel)
         .rootfs(args.rootfs)

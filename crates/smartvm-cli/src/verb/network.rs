@@ -8,7 +8,7 @@ use crate::output;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  smartvm network up\n  smartvm run --network --image ./image \
-    -- wget -qO- http://example.org\n  smartvm network status --json\n  smartvm network down"
+    -- wget -qO- http://example.org\n  smartvm run --network internet --image ./image -- ./untrusted\n  smartvm network status --json\n  smartvm network down"
 )]
 pub(crate) struct NetworkArgs {
     #[command(subcommand)]

@@ -53,12 +53,17 @@ pub(crate) struct RunArgs {
     /// Memory in MiB [default for an image: 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
-    /// Connect it to the network: an address, NAT, name servers
-    #[arg(long)]
-    network: bool,
+    /// Connect it to the network: an address, NAT, name servers; with `internet`, private,
+    /// link-local and metadata addresses are denied
+    #[arg(long, value_name = "REACH", num_args = 0..=1, value_parser = ["internet"])]
+    network: Option<Option<String>>,
     /// What the guest writes goes to a drive of this size, such as 1GiB, gone with the VM
     #[arg(long, value_name = "SIZE", value_parser = super::image::size, conflicts_with = "file")]
     scratch: Option<u64>,
+    /// The modules of the image's kernel, where the image has neither an initramfs nor a kernel
+    /// with its drivers built in: a directory with modules.dep
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    modules: Option<PathBuf>,
     /// Label it
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
@@ -149,7 +154,10 @@ impl RunArgs {
                 let tell = &mut super::image::told;
                 let watch = &mut Watch::new(tell, &|| false);
                 let image = &image_name::resolve(smartvm, image, self.pull, watch).await?;
-                let (spec, image) = image_spec::from_image(smartvm.options(), image, self.scratch)?;
+                let (spec, image) = {
+                    let modules = self.modules.as_deref();
+                    image_spec::from_image(smartvm.options(), image, self.scratch, modules)?
+                };
                 if let Image::Stored(_) = image {
                     image_spec::store(smartvm.options())?
                         .serve(smartvm.runtime().path(), &smartvm.shelf())?;
@@ -172,8 +180,13 @@ impl RunArgs {
         if let Some(memory) = self.memory {
             spec.machine_config.mem_size_mib = memory;
         }
-        if self.network {
+        if let Some(reach) = &self.network {
             super::network::connect(&mut spec, smartvm.network());
+            if reach.is_some() {
+                let firewall = spec.firewall.get_or_insert_default();
+                let own = firewall.egress.take();
+                firewall.egress = Some(smartvm.network().internet_only(own));
+            }
         }
         for label in &self.label {
             let (key, value) = label.split_once('=').ok_or_else(|| {

@@ -3,7 +3,7 @@ use smartvm::vm::StartOptions;
 use smartvm::{Result, SmartVm};
 
 use crate::cli::HostArgs;
-use crate::output;
+use crate::{output, progress};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -18,6 +18,7 @@ pub(crate) struct StartArgs {
 pub(crate) async fn run(smartvm: &SmartVm, args: &StartArgs) -> Result<u8> {
     let id = smartvm.runtime().resolve(&args.id)?;
     let mut vm = smartvm.get_created(&id).await?;
+    smartvm.ensure_binary(&progress::downloads()).await?;
     vm.start(&StartOptions::default()).await?;
     output::line(vm.id())?;
     Ok(0)

@@ -124,6 +124,7 @@ fn guests_reach_what_they_may_and_nothing_else() {
     assert!(dropped(&lab, "from outside") > before);
 
     rules_decide_and_change_under_way(&lab, &one);
+    the_internet_is_all_that_is_left(&lab, &one);
 }
 
 fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
@@ -254,6 +255,16 @@ fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
     }
 }
 
+/// Also of a guest that was started so. (Two guests are as many as an emulated host bears.)
+fn the_internet_is_all_that_is_left(lab: &Lab, one: &Guest<'_>) {
+    lab.smartvm(&["rm", "--force", one.id]);
+    let guest = lab.start_with("far", &["--network", "internet"]);
+    reaches(
+        &guest,
+        &["ping", "tcp", "name", "other port", "gateway's ping"],
+    );
+}
+
 fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     let (stays, ends) = ("198.51.100.7:9000", "10.1.2.3:9000");
     for to in [stays, ends] {
@@ -290,4 +301,34 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     assert!(flows(stays), "and on");
     assert_eq!(lab.internet.arrived(ends), ended, "a denied one has ended");
     reaches(one, &["tcp", "name", "gateway's ping"]);
+
+    // Its own rules come before those of all: what they deny is denied, what they allow goes on
+    // to the others.
+    lab.set_rules(
+        json!({ "rules": [
+            { "action": "allow", "to": "10.0.0.0/8" },
+            { "action": "deny", "to": "198.51.100.7", "protocol": "tcp", "ports": [80] },
+        ] }),
+        &["--vm", one.id],
+    );
+    reaches(one, &["name", "gateway's ping"]);
+    assert!(flows(stays), "what both allow goes on");
+    lab.set_rules(json!({}), &[]);
+    reaches(
+        one,
+        &[
+            "ping",
+            "name",
+            "other network",
+            "other port",
+            "gateway's ping",
+        ],
+    );
+    let shown = lab.smartvm(&["firewall", "show", "--vm", one.id, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let decided = |number: &str| shown["counters"]["egress"][number]["packets"].as_u64();
+    assert!(
+        decided("0") > Some(0) && decided("1") > Some(0),
+        "{shown:#}"
+    );
 }

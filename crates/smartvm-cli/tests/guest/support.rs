@@ -79,10 +79,15 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
+    /// One of the image that all tests run.
     pub(crate) fn start(id: &str) -> Self {
+        Self::of(id, &["--image".as_ref(), image().as_os_str()])
+    }
+
+    pub(crate) fn of(id: &str, words: &[impl AsRef<std::ffi::OsStr>]) -> Self {
         let started = smartvm()
-            .args(["run", "--detach", "--id", id, "--image"])
-            .arg(image())
+            .args(["run", "--detach", "--id", id])
+            .args(words)
             .assert();
         Self::taken(started, id)
     }

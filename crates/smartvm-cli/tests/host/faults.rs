@@ -1,6 +1,8 @@
 //! Whatever fails or dies, wherever it does: the host is as before.
 
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +11,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::RunDir;
-use smartvm::spec::MicroVmSpec;
+use smartvm::spec::{
+    FirewallAction, FirewallConfig, FirewallEgress, FirewallRule, MicroVmSpec, NetworkInterface,
+};
 use smartvm::vm::{StartOptions, StopMode, Watch};
 use smartvm::{ErrorKind, SmartVm};
 
-use crate::support::Corner;
+use crate::network::Namespace;
+use crate::support::{Corner, becomes};
 
 /// What a test's owner process is to do, in its environment.
 const CORNER: &str = "SMARTVM_TEST_CORNER";
@@ -21,11 +26,45 @@ const DIE_AT: &str = "SMARTVM_TEST_DIE_AT";
 const WITH_KEEPER: &str = "SMARTVM_TEST_WITH_KEEPER";
 const JAILED: &str = "SMARTVM_TEST_JAILED";
 
-/// The largest plan there is, with a jail or without.
+/// The largest plan there is: with a jail, or with an interface of the network and rules of its
+/// own.
 fn spec(corner: &Corner, jailed: bool) -> MicroVmSpec {
-    match jailed {
-        true => corner.large_jailed(),
-        false => corner.large(),
+    if jailed {
+        return corner.large_jailed();
+    }
+    let mut spec = corner.large();
+    spec.network_interfaces = vec![NetworkInterface::builder().iface_id("net0").build()];
+    let deny = FirewallRule::builder().action(FirewallAction::Deny);
+    let own = FirewallEgress::builder().rules([deny.to("10.0.0.0/8").build()]);
+    spec.firewall = Some(FirewallConfig::builder().egress(own.build()).build());
+    spec
+}
+
+/// A corner of the host, in a network namespace of its own.
+struct Place {
+    corner: Corner,
+    namespace: Namespace,
+}
+
+impl Place {
+    fn enter() -> Self {
+        Self {
+            namespace: Namespace::enter(),
+            corner: Corner::new(),
+        }
+    }
+
+    /// What outside tools see of both.
+    fn picture(&self) -> Vec<String> {
+        let mut picture = self.corner.picture();
+        // The network's directory stays: who it is, and its lock.
+        picture.retain(|line| !line.contains("/run/.network"));
+        picture.extend(self.namespace.picture());
+        picture
+    }
+
+    fn becomes(&self, before: &[String], when: &str) {
+        becomes(|| self.picture(), before, when);
     }
 }
 
@@ -64,17 +103,18 @@ async fn jailed_a_start_that_fails_at_any_moment_leaves_the_host_as_before() {
 }
 
 async fn fail_at_any_moment(jailed: bool) {
-    let corner = Corner::new();
+    let place = Place::enter();
+    let corner = &place.corner;
     let smartvm = corner.smartvm();
-    let before = corner.picture();
-    let moments = moments(&smartvm, &corner, jailed).await;
-    corner.becomes(&before, "after a whole life");
+    let before = place.picture();
+    let moments = moments(&smartvm, corner, jailed).await;
+    place.becomes(&before, "after a whole life");
     for moment in 0..moments {
         let (watch, _) = watch(move |now| match now == moment {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         });
-        let mut vm = smartvm.create(&spec(&corner, jailed)).await.unwrap();
+        let mut vm = smartvm.create(&spec(corner, jailed)).await.unwrap();
         let failure = vm
             .start(&StartOptions::default().watch(watch))
             .await
@@ -86,7 +126,7 @@ async fn fail_at_any_moment(jailed: bool) {
         );
         assert!(failure.cleanup().is_empty(), "moment {moment}: {failure:?}");
         assert_eq!(
-            corner.picture(),
+            place.picture(),
             before,
             "moment {moment}: not all is given back on return"
         );
@@ -104,10 +144,11 @@ async fn jailed_dropping_a_start_at_any_moment_leaves_the_host_as_before() {
 }
 
 async fn drop_at_any_moment(jailed: bool) {
-    let corner = Corner::new();
+    let place = Place::enter();
+    let corner = &place.corner;
     let smartvm = corner.smartvm();
-    let before = corner.picture();
-    let moments = moments(&smartvm, &corner, jailed).await;
+    let before = place.picture();
+    let moments = moments(&smartvm, corner, jailed).await;
     for moment in (0..moments).step_by(3) {
         let reached = Arc::new(tokio::sync::Notify::new());
         let tell = Arc::clone(&reached);
@@ -117,7 +158,7 @@ async fn drop_at_any_moment(jailed: bool) {
             }
             ControlFlow::Continue(())
         });
-        let mut vm = smartvm.create(&spec(&corner, jailed)).await.unwrap();
+        let mut vm = smartvm.create(&spec(corner, jailed)).await.unwrap();
         let options = StartOptions::default().watch(watch);
         tokio::select! {
             biased;
@@ -125,7 +166,7 @@ async fn drop_at_any_moment(jailed: bool) {
             started = vm.start(&options) => started.unwrap(),
         }
         drop(vm);
-        corner.becomes(&before, &format!("dropped at moment {moment}"));
+        place.becomes(&before, &format!("dropped at moment {moment}"));
     }
 }
 
@@ -179,7 +220,6 @@ fn die_at(corner: &Corner, moment: usize, with_keeper: bool, jailed: bool) {
         }
     }
     let status = owner.status().unwrap();
-    use std::os::unix::process::ExitStatusExt;
     assert_eq!(
         status.signal(),
         Some(9),
@@ -198,12 +238,13 @@ async fn jailed_when_the_owner_is_killed_at_any_moment_the_keeper_cleans_up_by_i
 }
 
 async fn kill_owner_at_any_moment(jailed: bool) {
-    let corner = Corner::new();
+    let place = Place::enter();
+    let corner = &place.corner;
     let smartvm = corner.smartvm();
-    let before = corner.picture();
-    for moment in 0..moments(&smartvm, &corner, jailed).await {
-        die_at(&corner, moment, false, jailed);
-        corner.becomes(&before, &format!("owner killed at moment {moment}"));
+    let before = place.picture();
+    for moment in 0..moments(&smartvm, corner, jailed).await {
+        die_at(corner, moment, false, jailed);
+        place.becomes(&before, &format!("owner killed at moment {moment}"));
     }
 }
 
@@ -218,11 +259,12 @@ async fn jailed_when_owner_and_keeper_are_killed_at_any_moment_gc_finds_and_remo
 }
 
 async fn kill_both_at_any_moment(jailed: bool) {
-    let corner = Corner::new();
+    let place = Place::enter();
+    let corner = &place.corner;
     let smartvm = corner.smartvm();
-    let before = corner.picture();
-    for moment in 0..moments(&smartvm, &corner, jailed).await {
-        die_at(&corner, moment, true, jailed);
+    let before = place.picture();
+    for moment in 0..moments(&smartvm, corner, jailed).await {
+        die_at(corner, moment, true, jailed);
         let would = smartvm.gc(true).unwrap();
         assert_eq!(would.len(), 1, "moment {moment}: {would:?}");
         let done = smartvm.gc(false).unwrap();
@@ -230,10 +272,62 @@ async fn kill_both_at_any_moment(jailed: bool) {
             matches!(done.as_slice(), [one] if matches!(one.finding, Finding::GivenBack { .. })),
             "moment {moment}: {done:?}"
         );
-        corner.becomes(
+        place.becomes(
             &before,
             &format!("owner and keeper killed at moment {moment}"),
         );
         assert_eq!(smartvm.gc(false).unwrap(), []);
     }
+}
+
+/// An `nft` that kills who runs it at its call of this number, before or after its work.
+fn deadly_nft(dir: &std::path::Path, call: usize, after: bool) {
+    let count = dir.join("calls");
+    std::fs::write(&count, "").unwrap();
+    let script = format!(
+        "#!/bin/sh\necho >>{count}\n[ $(wc -l <{count}) = {call} ] || exec /usr/sbin/nft \"$@\"\n\
+         {work}kill -9 $PPID\n",
+        count = count.display(),
+        work = if after { "/usr/sbin/nft \"$@\"\n" } else { "" },
+    );
+    let path = dir.join("nft");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn when_the_networks_maker_is_killed_at_any_call_gc_leaves_the_host_as_before() {
+    let place = Place::enter();
+    let tools = tempfile::tempdir().unwrap();
+    let path = format!("{}:{}", tools.path().display(), env!("PATH"));
+    let before = place.picture();
+    let mut killed = 0;
+    for call in 1.. {
+        let mut died = false;
+        for after in [false, true] {
+            deadly_nft(tools.path(), call, after);
+            let mut up = place.corner.command();
+            let up = up
+                .args(["network", "up"])
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            died = up.status.signal() == Some(9);
+            let smartvm = place.corner.smartvm();
+            if died {
+                smartvm.gc(false).unwrap();
+            }
+            let when = format!("killed at nft's call {call}, {after}");
+            // Killed at its very end, it is up for good.
+            if smartvm.network().status().unwrap().kept {
+                smartvm.network().down().unwrap();
+            }
+            place.becomes(&before, &when);
+        }
+        if !died {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed >= 3, "only {killed} calls");
 }

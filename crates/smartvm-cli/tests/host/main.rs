@@ -10,6 +10,7 @@ mod chaos;
 mod command_line;
 mod console;
 mod docker_registry;
+mod downloads;
 mod emulate;
 mod faults;
 mod firewall;

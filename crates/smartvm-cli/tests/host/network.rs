@@ -1,6 +1,8 @@
 //! The network, in a private network namespace with a made-up router.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,10 +19,10 @@ use crate::support::{Corner, SMARTVM};
 
 /// A thread's own network namespace, with an uplink that leads to a router in another one.
 /// Everything that the test's thread starts is in it. It goes with its last process.
-struct Namespace;
+pub(crate) struct Namespace;
 
 impl Namespace {
-    fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         move_in(rustix::thread::UnshareFlags::NEWNET);
         run("ip", &["link", "set", "lo", "up"]);
         run(
@@ -47,7 +49,7 @@ impl Namespace {
     }
 
     /// The namespace as outside tools see it.
-    fn picture(&self) -> Vec<String> {
+    pub(crate) fn picture(&self) -> Vec<String> {
         let mut picture = vec![
             run("ip", &["-o", "link"]),
             run("ip", &["-j", "address"]),
@@ -149,6 +151,8 @@ fn network_up_keeps_it_mends_it_and_down_takes_it_away() {
     let whole = namespace.picture();
     network("up");
     assert_eq!(namespace.picture(), whole, "a second time changes nothing");
+    let status = network("status");
+    assert!(status.contains("allow what is left: 0 packets"), "{status}");
     // It would mend by itself what is broken here.
     pause_network_keeper(&corner.file("run"));
 
@@ -195,6 +199,7 @@ async fn what_others_do_to_running_guests_is_told_and_mended() {
     vm.start(&StartOptions::default()).await.unwrap();
     let network = smartvm.network();
     let tap = network.status().unwrap().leases[0].tap.to_string();
+    pause_network_keeper(&corner.file("run"));
     let drift = || network.status().unwrap().drift.join("; ");
     assert_eq!(drift(), "");
     // In whatever order they were made.
@@ -318,6 +323,40 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_behind() {
     let without_nft = without_nft.code(5);
     let said = String::from_utf8(without_nft.get_output().stderr.clone()).unwrap();
     assert!(said.contains("install nftables"), "{said}");
+}
+
+#[test]
+fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
+    let namespace = Namespace::enter();
+    let corner = Corner::new();
+    let before = namespace.picture();
+    let refused = |command: &mut Command| {
+        let out = command.args(["network", "up"]).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(5), "{said}");
+        assert_eq!(namespace.picture(), before, "{said}");
+        said
+    };
+    let smartvm = |dir: &Path| {
+        let mut command = Command::new(SMARTVM);
+        command
+            .env("SMARTVM_DATA_DIR", dir.join("data"))
+            .env("SMARTVM_RUNTIME_DIR", dir.join("run"))
+            .env_remove("SMARTVM_CONFIG");
+        command
+    };
+    // An nft of long ago.
+    let nft = corner.file("nft");
+    std::fs::write(&nft, "#!/bin/sh\necho 'nftables v0.8.3 (Ogre)'\n").unwrap();
+    std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = refused(smartvm(corner.path()).env("PATH", corner.path()));
+    assert!(said.contains("nft is too old: nftables v0.8.3"), "{said}");
+    assert!(said.contains("0.9 or newer"), "{said}");
+    // Somebody without rights.
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let said = refused(smartvm(dir.path()).uid(65534).gid(65534));
+    assert!(said.contains("root's rights"), "{said}");
 }
 
 #[tokio::test]

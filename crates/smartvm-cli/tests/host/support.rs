@@ -241,16 +241,21 @@ impl Corner {
 
     /// Waits until the corner looks as before; fails with the difference if it never does.
     pub(crate) fn becomes(&self, before: &[String], when: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let now = self.picture();
-            if now == before {
-                return;
-            }
-            let left: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
-            assert!(Instant::now() < deadline, "{when}: this is left: {left:#?}");
-            std::thread::sleep(Duration::from_millis(20));
+        becomes(|| self.picture(), before, when);
+    }
+}
+
+/// Waits until a picture is as before; fails with the difference if it never is.
+pub(crate) fn becomes(picture: impl Fn() -> Vec<String>, before: &[String], when: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let now = picture();
+        if now == before {
+            return;
         }
+        let left: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
+        assert!(Instant::now() < deadline, "{when}: this is left: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -7,7 +7,7 @@ use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, Nla, NlasIterator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::firewall::{Packet, Protocol};
-use super::netfilter::{Message, Subsystem};
+use super::netfilter::{Family, Message, Subsystem};
 use super::netlink::{Socket, is_missing};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,7 +29,7 @@ const PROTO_DST_PORT: u16 = 3;
 pub(super) fn end(subnet: Ipv4Net, denied: impl Fn(Ipv4Addr, Packet) -> bool) -> Result<()> {
     let failed = |e| Error::new(ErrorKind::Host, "ending denied conversations").because(e);
     let mut socket = Socket::open(NETLINK_NETFILTER).map_err(failed)?;
-    let all = Message::new(Subsystem::Conntrack, GET, &[]);
+    let all = Message::new(Subsystem::Conntrack, GET, Family::Ipv4, &[]);
     let found: Vec<Message> = match socket.dump(all) {
         Ok(found) => found,
         // A kernel that can't tell its conversations: the rules hold all the same.
@@ -47,7 +47,7 @@ pub(super) fn end(subnet: Ipv4Net, denied: impl Fn(Ipv4Addr, Packet) -> bool) ->
         let named: Vec<_> = known
             .filter(|one| [TUPLE_ORIG, ID, ZONE].contains(&(one.kind() & NLA_TYPE_MASK)))
             .collect();
-        let message = Message::new(Subsystem::Conntrack, DELETE, &named);
+        let message = Message::new(Subsystem::Conntrack, DELETE, Family::Ipv4, &named);
         match socket.request(message, 0) {
             Err(e) if !is_missing(&e) => return Err(failed(e)),
             _ => {}

@@ -18,6 +18,20 @@ pub(super) struct Drift {
     pub(super) firewall: bool,
 }
 
+/// Looks only whether there is a firewall, and a closed one where it has to be.
+pub(super) fn at_a_glance(network: &Network, state: &State) -> Result<Drift> {
+    let there = firewall::is_there(&network.bridge)?;
+    Ok(Drift {
+        firewall: !there || (must_be_closed(state) && !firewall::is_closed(&network.bridge)?),
+        ..Drift::default()
+    })
+}
+
+fn must_be_closed(state: &State) -> bool {
+    let tunnel = state.tunnel.as_ref();
+    tunnel.is_some_and(|tunnel| tunnel.guests.fail_closed)
+}
+
 /// Looks at the TAP devices of running guests, and at the firewall.
 pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<Drift> {
     let mut drift = Drift::default();
@@ -53,11 +67,7 @@ pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<
         drift.told.push(told.to_owned());
         drift.firewall = true;
     }
-    let closed = state
-        .tunnel
-        .as_ref()
-        .is_some_and(|it| it.guests.fail_closed);
-    if closed && !firewall::is_closed(&network.bridge)? {
+    if must_be_closed(state) && !firewall::is_closed(&network.bridge)? {
         let told = "our nftables table isn't closed behind the tunnel";
         drift.told.push(told.to_owned());
         drift.firewall = true;

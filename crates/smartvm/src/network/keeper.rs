@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, State};
-use super::{Network, lock, state, status};
+use super::{Care, Network, lock, state, status};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ProcessId, children};
@@ -198,7 +198,7 @@ impl Network {
             return Ok(());
         }
         state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
-        self.mend(state)?;
+        self.mend(state, Care::Thorough)?;
         let left = match State::read(&self.dir)? {
             Some(state) => status::drift(self, &state)?,
             None => Vec::new(),

@@ -99,9 +99,20 @@ impl Leases {
         durable::read_state(&self.file(ip), FORMAT)
     }
 
-    /// Gives back what this interface of the VM has, if it has something.
-    pub(super) fn give_back(&self, vm: &VmId, iface_id: &str) -> Result<()> {
-        for lease in self.all()?.into_iter().flatten() {
+    /// Gives back what this interface of the VM has, if it has something: at this address, where
+    /// that is known.
+    pub(super) fn give_back(
+        &self,
+        vm: &VmId,
+        iface_id: &str,
+        known: Option<Ipv4Addr>,
+    ) -> Result<()> {
+        let leases = match known {
+            // A damaged one keeps its address.
+            Some(ip) => self.of(ip).ok().flatten().into_iter().collect(),
+            None => self.all()?.into_iter().flatten().collect::<Vec<_>>(),
+        };
+        for lease in leases {
             if lease.vm == *vm && lease.iface_id == iface_id {
                 let file = self.file(lease.ip);
                 std::fs::remove_file(&file)
@@ -183,13 +194,16 @@ mod tests {
         let full = take("late").unwrap_err();
         assert_eq!(full.kind(), ErrorKind::WrongState);
         assert!(full.to_string().contains("all 5 are leased"), "{full}");
-        leases.give_back(&id("vm4"), "eth1").unwrap();
+        leases.give_back(&id("vm4"), "eth1", None).unwrap();
         assert!(
             take("late").is_err(),
             "another interface's lease was given back"
         );
-        leases.give_back(&id("vm4"), "eth0").unwrap();
-        leases.give_back(&id("vm4"), "eth0").unwrap();
+        let own = Some(Ipv4Addr::new(10, 9, 0, 4));
+        leases.give_back(&id("vm5"), "eth0", own).unwrap();
+        assert!(take("late").is_err(), "another VM's lease was given back");
+        leases.give_back(&id("vm4"), "eth0", own).unwrap();
+        leases.give_back(&id("vm4"), "eth0", None).unwrap();
         assert_eq!(take("late").unwrap().ip, Ipv4Addr::new(10, 9, 0, 4));
         assert_eq!(leases.all().unwrap().len(), 5);
     }

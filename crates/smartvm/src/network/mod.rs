@@ -19,6 +19,7 @@ mod link;
 mod netfilter;
 mod netlink;
 mod preflight;
+mod reach;
 mod route;
 mod rules;
 mod state;
@@ -130,7 +131,7 @@ impl Network {
     /// others is in the way; [`ErrorKind::Host`]: this host can't. Nothing is left behind.
     pub fn up(&self) -> Result<Vec<ForeignChain>> {
         let lock = self.lock()?;
-        self.ensure(&lock)?;
+        self.ensure(&lock, Care::Thorough)?;
         Users::in_dir(&self.dir).add(&User::Up)?;
         foreign::find(&self.bridge)
     }
@@ -244,7 +245,7 @@ impl Network {
             if !is_there(&lease.vm) {
                 found.push(format!("VM {}, which is gone, had {}", lease.vm, lease.ip));
                 if !dry {
-                    leases.give_back(&lease.vm, &lease.iface_id)?;
+                    leases.give_back(&lease.vm, &lease.iface_id, Some(lease.ip))?;
                 }
             }
         }
@@ -312,7 +313,7 @@ impl Network {
 
     fn join(&self, vm: &VmId) -> Result<()> {
         let lock = self.lock()?;
-        self.ensure(&lock)?;
+        self.ensure(&lock, Care::Quick)?;
         Users::in_dir(&self.dir).add(&User::Vm(vm.clone()))
     }
 
@@ -322,10 +323,10 @@ impl Network {
     }
 
     /// Makes the network, or mends the one that is there.
-    fn ensure(&self, _lock: &Lock) -> Result<()> {
+    fn ensure(&self, _lock: &Lock, care: Care) -> Result<()> {
         if let Some(state) = settled(&self.dir, true)? {
             state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
-            return self.mend(state);
+            return self.mend(state, care);
         }
         let instance = Instance::of(&self.dir)?;
         let plan = preflight::plan(self, &instance)?;
@@ -360,10 +361,13 @@ impl Network {
 
     /// Puts right what others changed, and follows the default route where it leads out of
     /// another interface than before.
-    fn mend(&self, mut state: State) -> Result<()> {
+    fn mend(&self, mut state: State, care: Care) -> Result<()> {
         // What closes the guests' way out comes before all that opens it.
         let mut links = Links::open()?;
-        let found = drift::of(self, &state, &mut links)?;
+        let found = match care {
+            Care::Thorough => drift::of(self, &state, &mut links)?,
+            Care::Quick => drift::at_a_glance(self, &state)?,
+        };
         if found.firewall {
             self.make_firewall(&mut state)?;
         }
@@ -438,6 +442,15 @@ impl Network {
     }
 }
 
+/// How closely is looked at what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// At all there is.
+    Thorough,
+    /// At what lets no guest pass that shouldn't: for each VM that joins.
+    Quick,
+}
+
 /// What the firewall admits for a lease.
 fn port(lease: Lease) -> firewall::VmPort {
     firewall::VmPort {
@@ -468,12 +481,12 @@ fn vms(users: Vec<User>) -> Vec<VmId> {
 }
 
 /// Undo of a lease: any process can, knowing the directory alone.
-fn give_back_lease(dir: &Path, vm: &VmId, iface_id: &str) -> Result<()> {
+fn give_back_lease(dir: &Path, vm: &VmId, iface_id: &str, known: Option<Ipv4Addr>) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
     let _lock = lock(dir)?;
-    lease::Leases::in_dir(dir).give_back(vm, iface_id)
+    lease::Leases::in_dir(dir).give_back(vm, iface_id, known)
 }
 
 /// Undo of joining: the last user gives the network back.

@@ -12,10 +12,24 @@ use netlink_packet_core::{
 #[repr(u8)]
 pub(super) enum Subsystem {
     Conntrack = 1,
+    Tables = 10,
 }
 
-/// AF_INET, version 0, no resource: the header of every message.
-const HEADER: [u8; 4] = [2, 0, 0, 0];
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Family {
+    Inet = 1,
+    Ipv4 = 2,
+    Bridge = 7,
+}
+
+/// Family, version 0, resource: the header of every message.
+const HEADER_BYTES: usize = 4;
+
+// linux/netfilter/nfnetlink.h
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -26,19 +40,32 @@ pub(super) struct Message {
 }
 
 impl Message {
-    pub(super) fn new(subsystem: Subsystem, kind: u8, attributes: &[DefaultNla]) -> Self {
-        let mut body = vec![0; HEADER.len() + attributes.buffer_len()];
-        body[..HEADER.len()].copy_from_slice(&HEADER);
-        attributes.emit(&mut body[HEADER.len()..]);
+    pub(super) fn new(
+        subsystem: Subsystem,
+        kind: u8,
+        family: Family,
+        attributes: &[DefaultNla],
+    ) -> Self {
+        let mut body = vec![0; HEADER_BYTES + attributes.buffer_len()];
+        body[0] = family as u8;
+        attributes.emit(&mut body[HEADER_BYTES..]);
         Self {
             kind: u16::from_be_bytes([subsystem as u8, kind]),
             body,
         }
     }
 
+    /// What begins a transaction of the tables, and what ends it.
+    pub(super) fn batch() -> [Self; 2] {
+        [BATCH_BEGIN, BATCH_END].map(|kind| Self {
+            kind,
+            body: vec![0, 0, 0, Subsystem::Tables as u8],
+        })
+    }
+
     /// Its attributes, up to the first that is none.
     pub(super) fn attributes(&self) -> impl Iterator<Item = DefaultNla> {
-        let bytes = self.body.get(HEADER.len()..).unwrap_or_default();
+        let bytes = self.body.get(HEADER_BYTES..).unwrap_or_default();
         NlasIterator::new(bytes)
             .map_while(|one| one.ok())
             .map_while(|one| DefaultNla::parse(&one).ok())

@@ -11,6 +11,7 @@ use netlink_packet_core::{
 use netlink_sys::SocketAddr;
 use rustix::event::{PollFd, PollFlags};
 
+use super::netfilter::Message;
 use crate::process::timespec;
 
 /// How long the kernel may take for one answer.
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: netlink_sys::Socket,
+    /// The first and the last message of the last request.
+    first: u32,
     sequence: u32,
 }
 
@@ -31,6 +34,7 @@ impl Socket {
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
             socket,
+            first: 0,
             sequence: 0,
         })
     }
@@ -70,7 +74,34 @@ impl Socket {
         Ok(found)
     }
 
+    /// Has the tables of netfilter change by these messages, all of them or none, each with its
+    /// flags beside `NLM_F_REQUEST`.
+    pub(super) fn transaction(&mut self, messages: Vec<(Message, u16)>) -> io::Result<()> {
+        let [begin, end] = Message::batch();
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = self.encode(begin, NLM_F_REQUEST);
+        let last = messages.len().saturating_sub(1);
+        for (number, (message, flags)) in messages.into_iter().enumerate() {
+            // The last one's answer tells that all is done; what fails is told in any case.
+            let asks = match number == last {
+                true => NLM_F_REQUEST | NLM_F_ACK,
+                false => NLM_F_REQUEST,
+            };
+            bytes.extend(self.encode(message, asks | flags));
+        }
+        bytes.extend(self.encode(end, NLM_F_REQUEST));
+        self.first = first;
+        self.socket.send(&bytes, 0)?;
+        self.answers::<Message>(&mut |_| {}, true)
+    }
+
     fn send<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> io::Result<()> {
+        let bytes = self.encode(message, flags);
+        self.first = self.sequence;
+        self.socket.send(&bytes, 0).map(drop)
+    }
+
+    fn encode<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> Vec<u8> {
         let mut message = NetlinkMessage::new(
             NetlinkHeader::default(),
             NetlinkPayload::InnerMessage(message),
@@ -79,9 +110,9 @@ impl Socket {
         message.header.flags = flags;
         message.header.sequence_number = self.sequence;
         message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
+        let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(drop)
+        bytes
     }
 
     /// Reads what belongs to the last request, until its acknowledgement or its end.
@@ -100,7 +131,8 @@ impl Socket {
                 rest = rest
                     .get(length.next_multiple_of(4).max(16)..)
                     .unwrap_or_default();
-                if message.header.sequence_number != self.sequence {
+                let ours = self.first..=self.sequence;
+                if !ours.contains(&message.header.sequence_number) {
                     continue;
                 }
                 match message.payload {

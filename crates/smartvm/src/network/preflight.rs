@@ -22,6 +22,7 @@ pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     if let Some(device) = links.find(bridge.as_str())? {
         return Err(taken(bridge, device.alias.as_deref()));
     }
+    rights()?;
     nft_is_fit()?;
     let devices = links.all()?;
     for route in links.routes()? {
@@ -153,6 +154,21 @@ pub(super) fn taken(bridge: &IfName, alias: Option<&str>) -> Error {
     .hint(format!(
         "use another name: the option `bridgeName`; or, if nobody needs it: ip link delete {bridge}"
     ))
+}
+
+/// Refuses who may not change the network, before anything is begun.
+fn rights() -> Result<()> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let failed = |e| Error::new(ErrorKind::Host, "reading this process's rights").because(e);
+    let rights = capabilities(None).map_err(|e| failed(std::io::Error::from(e)))?;
+    match rights.effective.contains(CapabilitySet::NET_ADMIN) {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Host,
+            "this process may not change the network: it has no CAP_NET_ADMIN",
+        )
+        .hint("the network needs root's rights")),
+    }
 }
 
 /// The oldest nft whose JSON says what we need.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::firewall::InForce;
 use super::lease::{Lease, Leases};
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
@@ -34,6 +35,8 @@ pub struct Status {
     pub users: Vec<VmId>,
     /// What is leased.
     pub leases: Vec<Lease>,
+    /// What guests may reach, and what was decided about; none while it is down.
+    pub firewall: Option<InForce>,
     /// The tunnel, where guests' traffic has one.
     pub tunnel: Option<TunnelStatus>,
     /// How it differs from what it should be.
@@ -64,6 +67,10 @@ pub(super) fn of(network: &Network) -> Result<Status> {
         free: network.subnet.guests().saturating_sub(taken),
         users: vms(users),
         leases,
+        firewall: match up {
+            true => network.firewall()?.map(InForce::from),
+            false => None,
+        },
         drift: match &state {
             Some(state) => {
                 let mut drift = drift(network, state)?;
@@ -169,6 +176,9 @@ impl fmt::Display for Status {
                 "\n  {} {} {} {}",
                 lease.ip, lease.mac, lease.tap, lease.vm
             )?;
+        }
+        if let Some(firewall) = &self.firewall {
+            write!(out, "\n{firewall}")?;
         }
         for drift in &self.drift {
             write!(out, "\nWARN  {drift}: `smartvm network up` mends it")?;

@@ -204,11 +204,14 @@ impl NetworkStep {
         Ok(Outcome::default())
     }
 
-    pub(crate) fn undo(&self) -> Result<()> {
+    pub(crate) fn undo(&self, outcome: Option<&Outcome>) -> Result<()> {
         match self {
             Self::LeaseAddress {
                 dir, vm, iface_id, ..
-            } => super::give_back_lease(dir, vm, iface_id),
+            } => {
+                let known = outcome.and_then(|outcome| outcome.lease.as_ref());
+                super::give_back_lease(dir, vm, iface_id, known.map(|lease| lease.ip))
+            }
             Self::Join { dir, vm } => super::leave(dir, vm),
             Self::MakeTap {
                 tap,

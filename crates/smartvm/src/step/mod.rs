@@ -305,7 +305,7 @@ impl Step {
             } => usage::end(dir, vm, runtime_dir),
             Self::MergeMemory { target, .. } => merge::give_back(target),
             Self::ReserveSocket { path } => file::remove_socket(path),
-            Self::Network(step) => step.undo(),
+            Self::Network(step) => step.undo(outcome),
             Self::SpawnVmm {
                 executable,
                 directory,

@@ -22,10 +22,11 @@ use crate::{Error, ErrorKind, Result};
 
 pub use boot::KernelSource;
 pub use modules::GUEST_MODULES;
+pub(super) use modules::guest_modules;
 
 const KERNEL: &str = "vmlinux";
 const INITRAMFS: &str = "initramfs.cpio";
-const ROOTFS: &str = "rootfs.ext4";
+const ROOTFS: [&str; 2] = ["rootfs.ext4", "rootfs.squashfs"];
 
 /// What a bundle is made of.
 #[derive(Debug, Clone, PartialEq, Eq, TypedBuilder)]
@@ -90,11 +91,16 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         KernelSource::Bundle(dir) => boot::from_bundle(dir, options, work.path(), watch)?,
     };
 
-    let image = work.path().join(ROOTFS);
+    let format = options.size.format;
+    let name = match format {
+        RootfsType::Ext4 => ROOTFS[0],
+        RootfsType::Squashfs => ROOTFS[1],
+    };
+    let image = work.path().join(name);
     let info = build_rootfs(&options.rootfs, &image, &options.size, watch)?;
     watch.tell(Progress::Stage("computing checksums"));
     let rootfs = ArtifactManifest::builder()
-        .path(ROOTFS)
+        .path(name)
         .sha256(sha256_of_file(&image, watch)?)
         .size_bytes(info.size_bytes)
         .build();
@@ -103,8 +109,8 @@ pub fn build(options: &BuildOptions, watch: &mut Watch<'_>) -> Result<Bundle> {
         .bundle_id(bundle_id)
         .arch(boot.arch)
         .firecracker_version(options.firecracker_version.clone())
-        .rootfs_type(RootfsType::Ext4)
-        .rootfs_is_read_only(options.read_only)
+        .rootfs_type(format)
+        .rootfs_is_read_only(options.read_only || format == RootfsType::Squashfs)
         .boot_args(match &options.boot_args {
             Some(args) => args.clone(),
             None => boot.args,

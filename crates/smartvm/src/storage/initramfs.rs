@@ -16,6 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::modules::ModuleFile;
+use super::progress::Watch;
 use crate::{Error, ErrorKind, Result};
 
 /// The largest agent, in bytes.
@@ -29,33 +30,50 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o020_600;
 
-/// The initramfs of the `agent` alone, for a kernel that has its drivers built in: made once
-/// for each agent, kept in `dir`.
+/// The initramfs of the `agent` for a kernel that comes without one: made once for each agent,
+/// kept in `dir`. A kernel that hasn't its drivers built in needs `modules`, its module
+/// directory.
 ///
 /// # Errors
 /// As for [`build`], and where `dir` can't be written.
-pub fn of_agent(agent: &Path, dir: &Path) -> Result<PathBuf> {
+pub fn of_agent(
+    agent: &Path,
+    modules: Option<&Path>,
+    dir: &Path,
+    watch: &mut Watch<'_>,
+) -> Result<PathBuf> {
+    let mut stamp = stamp(agent)?;
+    if let Some(modules) = modules {
+        stamp += &self::stamp(&modules.join("modules.dep"))?;
+    }
+    let name = super::checksum::sha256_of(stamp.as_bytes());
+    let path = dir.join(format!("{}.cpio", &name[..16]));
+    if !path.is_file() {
+        let modules = match modules {
+            Some(modules) => super::build::guest_modules(modules, watch)?,
+            None => Vec::new(),
+        };
+        crate::durable::private_dir(dir)?;
+        crate::durable::write_whole(&path, &build(agent, &modules)?)?;
+    }
+    Ok(path)
+}
+
+/// Any change of a file shows in one of these.
+fn stamp(path: &Path) -> Result<String> {
     use std::os::unix::fs::MetadataExt;
-    let found = agent
+    let found = path
         .metadata()
-        .map_err(|e| Error::io("looking at the guest agent", agent, e))?;
-    // Any change of the program shows in one of these.
-    let stamp = format!(
-        "{} {} {} {} {} {}",
+        .map_err(|e| Error::io("looking at", path, e))?;
+    Ok(format!(
+        "{} {} {} {} {} {} ",
         found.dev(),
         found.ino(),
         found.size(),
         found.mtime(),
         found.mtime_nsec(),
         found.ctime_nsec()
-    );
-    let name = super::checksum::sha256_of(stamp.as_bytes());
-    let path = dir.join(format!("{}.cpio", &name[..16]));
-    if !path.is_file() {
-        crate::durable::private_dir(dir)?;
-        crate::durable::write_whole(&path, &build(agent, &[])?)?;
-    }
-    Ok(path)
+    ))
 }
 
 /// Makes an initramfs of the `agent`, as [`crate::agent::binary::find`] finds it, that loads

@@ -67,6 +67,18 @@ pub(crate) fn run_with(
     run_on(command, stdin, stdout, deadline, &|| false)
 }
 
+/// The same with standard input alone, of which another thread may write the other end.
+pub(crate) fn run_fed(
+    command: Command,
+    stdin: Stdio,
+    deadline: Duration,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Ended> {
+    let program = PathBuf::from(command.get_program());
+    let stdout = tempfile::tempfile().map_err(|e| Error::io("running", program, e))?;
+    run_on(command, stdin, stdout, deadline, cancelled)
+}
+
 fn run_on(
     mut command: Command,
     stdin: Stdio,

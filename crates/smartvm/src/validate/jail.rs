@@ -1,9 +1,17 @@
 //! Confinement.
 
 use super::report::Report;
-use crate::spec::{CgroupLimits, IdRange, Jail};
+use crate::spec::{CgroupLimits, IdRange, Jail, NetworkInterface};
 
-pub(super) fn check(jail: &Jail, report: &mut Report) {
+pub(super) fn check(jail: &Jail, interfaces: &[NetworkInterface], report: &mut Report) {
+    for (index, interface) in interfaces.iter().enumerate() {
+        report.demand(
+            jail.net_ns.is_none() || interface.host_dev_name.is_some(),
+            format!("networkInterfaces[{index}].hostDevName"),
+            || "is left out, and the bridge isn't in the network namespace of `jail.netNs`".into(),
+            "a TAP device in that namespace",
+        );
+    }
     ids(jail.uid_range.as_ref(), "jail.uidRange", report);
     ids(jail.gid_range.as_ref(), "jail.gidRange", report);
     report.file_if_given("jail.chrootBase", jail.chroot_base.as_deref());

@@ -126,7 +126,7 @@ pub fn validate(spec: &MicroVmSpec, context: &ValidateContext) -> Result<ValidSp
         firewall::check(firewall, "firewall", &mut report);
     }
     if let Some(jail) = &spec.jail {
-        jail::check(jail, &mut report);
+        jail::check(jail, &spec.network_interfaces, &mut report);
     }
     report.file_if_given("stagingDir", spec.staging_dir.as_deref());
     report.demand(

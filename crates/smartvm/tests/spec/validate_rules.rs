@@ -169,7 +169,7 @@ fn every_rule_names_its_place() {
         ("/jail", json!({"uidRange": {"first": 1, "count": 0}}), "jail.uidRange.count"),
         ("/jail", json!({"gidRange": {"first": 2, "count": u32::MAX}}), "jail.gidRange.count"),
         ("/jail", json!({"chrootBase": ""}), "jail.chrootBase"),
-        ("/jail", json!({"netNs": "a\0"}), "jail.netNs"),
+        ("/jail", json!({"netNs": "/run/netns/blue"}), "networkInterfaces[1].hostDevName"),
         ("/jail", json!({"cgroup": {"cpus": 0.001}}), "jail.cgroup.cpus"),
         ("/jail", json!({"cgroup": {"memoryMib": 0}}), "jail.cgroup.memoryMib"),
         ("/jail", json!({"cgroup": {"pids": 0}}), "jail.cgroup.pids"),
@@ -185,4 +185,17 @@ fn every_rule_names_its_place() {
         assert_eq!(found.len(), 1, "{pointer} = {shown}: {found:?}");
         assert_eq!(found[0].0, place, "{pointer} = {shown}: {found:?}");
     }
+}
+
+#[test]
+fn a_network_namespace_is_a_path_and_goes_with_tap_devices_of_its_own() {
+    let tap = ("/networkInterfaces/1/hostDevName", json!("tap1"));
+    let in_netns = |path: &str| {
+        let jail = ("/jail", json!({ "netNs": path }));
+        broken(&[tap.clone(), jail], &ValidateContext::default())
+    };
+    assert_eq!(in_netns("/run/netns/blue"), []);
+    let found = in_netns("a\0");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "jail.netNs");
 }

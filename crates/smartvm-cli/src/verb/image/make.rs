@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use smartvm::spec::RootfsType;
 use smartvm::storage::build::KernelSource;
 use smartvm::storage::oci::OciImage;
 use smartvm::storage::rootfs::RootfsOptions;
@@ -10,7 +11,7 @@ use smartvm::storage::store::{Claim, Record, Store};
 use smartvm::storage::{BuildOptions, Bundle, Watch, build};
 use smartvm::{Error, ErrorKind, Result, SmartVm, agent};
 
-use super::{build_into, size};
+use super::{build_into, format, size};
 use crate::{image_spec, output};
 
 /// Where an image that is no bundle yet goes, and what it boots with.
@@ -34,6 +35,10 @@ pub(crate) struct MakeArgs {
     /// Size of the root file system, such as 512MiB or 2GiB [default: what fits, and some room]
     #[arg(long, value_parser = size)]
     size: Option<u64>,
+    /// What the root file system is made: ext4, or squashfs, which is compressed and read-only
+    /// (what guests write goes to an overlay) [default: ext4]
+    #[arg(long, value_name = "ext4|squashfs", value_parser = format)]
+    format: Option<RootfsType>,
     /// Replace the image that is there
     #[arg(long)]
     pub(super) replace: bool,
@@ -74,6 +79,7 @@ pub(super) fn make(
     };
     let mut size = RootfsOptions::default();
     size.size_bytes = args.size;
+    size.format = args.format.unwrap_or(RootfsType::Ext4);
     let mut options = BuildOptions::builder()
         .kernel(kernel)
         .rootfs(image.root())

@@ -60,33 +60,38 @@ impl Lab {
 
     /// Starts guests on the network, all at once, and tells who they are.
     pub(crate) fn start<const N: usize>(&self, ids: [&'static str; N]) -> [Guest<'_>; N] {
-        thread::scope(|scope| {
-            ids.map(|id| {
-                scope.spawn(move || {
-                    let image = image();
-                    let image = image.to_str().unwrap();
-                    let flags = ["run", "--detach", "--network", "--id", id, "--image", image];
-                    self.smartvm(&flags);
-                })
-            })
-            .map(|started| started.join().unwrap())
-        });
-        let status: Value =
-            serde_json::from_str(&self.smartvm(&["network", "status", "--json"])).unwrap();
-        let leases = status["leases"].as_array().unwrap();
-        let mut guests = ids.map(|id| {
-            let lease = leases.iter().find(|lease| lease["vm"] == id).unwrap();
-            let ip: std::net::Ipv4Addr = lease["ip"].as_str().unwrap().parse().unwrap();
-            Guest {
-                lab: self,
-                id,
-                mac: mac(lease["mac"].as_str().unwrap()),
-                ip: ip.octets(),
-            }
+        let mut guests = thread::scope(|scope| {
+            let start = |id| scope.spawn(move || self.start_with(id, &["--network"]));
+            ids.map(start).map(|started| started.join().unwrap())
         });
         // Whoever came first has the first address.
         guests.sort_by_key(|guest| guest.ip);
         guests
+    }
+
+    /// Starts one, connected as these flags say.
+    pub(crate) fn start_with(&self, id: &'static str, network: &[&str]) -> Guest<'_> {
+        let image = image();
+        let flags = [
+            "run",
+            "--detach",
+            "--id",
+            id,
+            "--image",
+            image.to_str().unwrap(),
+        ];
+        self.smartvm(&[&flags, network].concat());
+        let status = self.smartvm(&["network", "status", "--json"]);
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let leases = status["leases"].as_array().unwrap();
+        let lease = leases.iter().find(|lease| lease["vm"] == id).unwrap();
+        let ip: std::net::Ipv4Addr = lease["ip"].as_str().unwrap().parse().unwrap();
+        Guest {
+            lab: self,
+            id,
+            mac: mac(lease["mac"].as_str().unwrap()),
+            ip: ip.octets(),
+        }
     }
 
     /// The MAC address of a device of the host's.

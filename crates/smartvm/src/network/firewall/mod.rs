@@ -8,7 +8,9 @@
 mod closed;
 mod compile;
 mod counters;
+mod elements;
 mod fingerprint;
+mod in_force;
 mod nft;
 mod policy;
 mod render;
@@ -24,6 +26,7 @@ pub use closed::is_closed;
 pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
 pub(super) use fingerprint::{admitted, fingerprint};
+pub use in_force::InForce;
 pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy, replace_vm_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;

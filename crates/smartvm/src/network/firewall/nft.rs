@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::render::{self, SUBNET_POLICY, Scope, guest_element, table, vm_policy};
+use super::elements::Tables;
+use super::render::{self, SUBNET_POLICY, Scope, table, vm_policy};
 use super::{Ruleset, VmPort, render as whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
@@ -34,46 +35,36 @@ pub fn remove(bridge: &IfName) -> Result<()> {
 
 /// Whether both tables are there.
 pub fn is_there(bridge: &IfName) -> Result<bool> {
-    let name = table(bridge);
-    Ok(objects("inet", &name)?.is_some() && objects("bridge", &name)?.is_some())
+    Tables::open(bridge)?.are_there()
 }
 
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
 /// guest's own policy where it has one.
 pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
+    let mut tables = Tables::open(bridge)?;
     // Once more is once: what it may have left is taken away first.
-    remove_vm(bridge, vm)?;
-    let name = table(bridge);
-    let mut text = own_policy(&name, vm)?;
-    text.push_str(&format!(
-        "add element bridge {name} guests {{ {} }}\nadd element bridge {name} taps {{ \"{}\" }}\n",
-        guest_element(vm),
-        vm.tap
-    ));
-    transaction(&text, &format!("admitting the guest {}", vm.ip))
+    if vm.policy.is_some() || has_own_policy(&mut tables, vm)? {
+        replace_vm_policy(bridge, vm)?;
+    }
+    tables.admit(vm)
 }
 
 /// Shuts one guest out, and forgets its policy; no matter if it or the tables aren't there.
 pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
-    let name = table(bridge);
-    let there = objects("bridge", &name)?.is_some();
-    let Some(known) = objects("inet", &name)?.filter(|_| there) else {
+    let mut tables = Tables::open(bridge)?;
+    tables.shut_out(vm)?;
+    if !has_own_policy(&mut tables, vm)? {
         return Ok(());
-    };
-    // Added first, so that there is something to delete.
-    let mut text = String::new();
-    for (set, element) in [
-        ("taps", format!("\"{}\"", vm.tap)),
-        ("guests", guest_element(vm)),
-    ] {
-        for verb in ["add", "delete"] {
-            text.push_str(&format!(
-                "{verb} element bridge {name} {set} {{ {element} }}\n"
-            ));
-        }
     }
-    text.push_str(&forget_own(&name, vm, &known));
-    transaction(&text, &format!("shutting out the guest {}", vm.ip))
+    let vm = VmPort {
+        policy: None,
+        ..vm.clone()
+    };
+    replace_vm_policy(bridge, &vm)
+}
+
+fn has_own_policy(tables: &mut Tables, vm: &VmPort) -> Result<bool> {
+    tables.has_chain(&format!("{}_out", vm_policy(vm)))
 }
 
 /// Puts another policy of its own, or none, in the place of a guest's, in one transaction.

@@ -186,7 +186,7 @@ fn service_rule(gateway: Ipv4Addr, service: HostService) -> String {
 }
 
 /// The element that ties a guest's addresses to its port.
-pub(super) fn guest_element(vm: &VmPort) -> String {
+fn guest_element(vm: &VmPort) -> String {
     format!("\"{}\" . {} . {}", vm.tap, vm.mac, vm.ip)
 }
 

@@ -65,6 +65,15 @@ impl Links {
         Ok(found.and_then(device))
     }
 
+    /// The device of this index.
+    fn of_index(&mut self, index: u32) -> Result<Option<Device>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let found = self.0.get(RouteNetlinkMessage::GetLink(message));
+        let found = found.map_err(|e| failed("looking for", &format!("interface {index}"), e))?;
+        Ok(found.and_then(device))
+    }
+
     /// All devices.
     pub(crate) fn all(&mut self) -> Result<Vec<Device>> {
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
@@ -233,7 +242,11 @@ impl Links {
     /// The default route, and the name of its interface.
     pub(crate) fn default_route(&mut self, not_by: &[&str]) -> Result<Option<DefaultRoute>> {
         let routes = self.routes()?;
-        let devices = self.all()?;
+        // Not all devices: there are as many as guests.
+        let mut devices = Vec::new();
+        for index in route::default_interfaces(&routes) {
+            devices.extend(self.of_index(index)?);
+        }
         Ok(route::default_of(&routes, &devices, not_by))
     }
 

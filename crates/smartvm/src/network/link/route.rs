@@ -69,6 +69,12 @@ fn route(message: &RouteMessage) -> Option<Route> {
     Some(route)
 }
 
+/// The interfaces that default routes of the main table lead out of.
+pub(super) fn default_interfaces(routes: &[Route]) -> impl Iterator<Item = u32> {
+    let default = |route: &&Route| route.to.prefix_len() == 0 && route.table == MAIN;
+    routes.iter().filter(default).filter_map(|route| route.out)
+}
+
 /// The default route of the main table with the best metric, not out of `not_by`.
 pub(super) fn default_of(
     routes: &[Route],

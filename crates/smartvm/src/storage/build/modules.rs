@@ -63,16 +63,27 @@ pub(super) fn choose(
         .at(dir)
         .hint("a kernel loads only modules of its own release: give the directory of that name"));
     }
-    let extra = options.extra_modules.iter().map(String::as_str);
-    let names: Vec<&str> = GUEST_MODULES.into_iter().chain(extra).collect();
+    resolved(&tree, &options.extra_modules, watch)
+}
+
+/// The modules for a kernel whose module directory this is, in load order.
+pub(in crate::storage) fn guest_modules(
+    dir: &Path,
+    watch: &mut Watch<'_>,
+) -> Result<Vec<ModuleFile>> {
+    resolved(&ModuleTree::open(dir)?, &[], watch)
+}
+
+fn resolved(tree: &ModuleTree, extra: &[String], watch: &mut Watch<'_>) -> Result<Vec<ModuleFile>> {
+    let names = extra.iter().map(String::as_str);
+    let names: Vec<&str> = GUEST_MODULES.into_iter().chain(names).collect();
     let resolved = tree.resolve(&names)?;
     for missing in &resolved.missing {
-        if options.extra_modules.contains(missing) {
+        if extra.contains(missing) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("the kernel {} has no module {missing}", tree.release()),
-            )
-            .at(dir));
+            ));
         }
         if !OPTIONAL.contains(&missing.as_str()) {
             watch.tell(Progress::Note(format!(

@@ -109,7 +109,8 @@ fn check_replaceable(path: &Path, replace: bool) -> Result<()> {
         ));
     }
     // A bundle that somebody keeps other things in.
-    let known = [MANIFEST, super::KERNEL, super::INITRAMFS, super::ROOTFS];
+    let known = [MANIFEST, super::KERNEL, super::INITRAMFS];
+    let known: Vec<&str> = known.into_iter().chain(super::ROOTFS).collect();
     let entries = fs::read_dir(path).map_err(|cause| Error::io("looking into", path, cause))?;
     for entry in entries {
         let entry = entry.map_err(|cause| Error::io("looking into", path, cause))?;

@@ -47,6 +47,7 @@ impl Downloader {
             .default_headers(headers)
             // Those that the environment names are the caller's business.
             .no_proxy()
+            .dns_resolver(super::resolver::Resolver::of_system())
             .referer(false)
             .connect_timeout(settings.patience.connect)
             .read_timeout(settings.patience.idle)

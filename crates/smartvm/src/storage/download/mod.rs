@@ -11,6 +11,7 @@ mod attempt;
 mod client;
 mod document;
 mod part;
+mod resolver;
 mod retry;
 mod settings;
 

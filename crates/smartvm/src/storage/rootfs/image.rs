@@ -163,9 +163,12 @@ impl Tools<'_> {
             &complaints
         };
         let mut error = program::refused(program, doing, &ended, said);
-        if said.contains("allocate block") || said.contains("No space left") {
+        if said.contains("No space left") {
             error = Error::new(ErrorKind::Host, error.to_string())
-                .hint("the image or the disk is full: ask for a larger size, or free some space");
+                .hint("the disk is full: free some space");
+        } else if said.contains("allocate block") {
+            error = Error::new(ErrorKind::Invalid, error.to_string())
+                .hint("the image is full: ask for a larger size");
         } else if said.contains("assume_storage_prezeroed") {
             error = Error::new(ErrorKind::Host, error.to_string())
                 .hint("mke2fs is too old: e2fsprogs 1.47.0 or newer is needed");

@@ -1,4 +1,4 @@
-//! Root file systems: an ext4 image out of a directory or a tar archive, with owners, modes,
+//! Root file systems: an ext4 or squashfs image out of a directory or a tar archive, with owners, modes,
 //! times, extended attributes, hard links and device nodes, by any user and without mounting.
 //! The same input makes the same bytes.
 
@@ -10,6 +10,8 @@ mod layout;
 mod pax;
 mod script;
 mod spool;
+mod squash;
+mod tarball;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -23,15 +25,19 @@ use super::copy::open_source;
 use super::private_dir;
 use super::progress::{Progress, Watch};
 use super::space::{Size, require_free};
+use crate::spec::RootfsType;
 use crate::{Error, ErrorKind, Result};
 
 /// Size of the image's blocks in bytes.
 const BLOCK: u64 = 4096;
 
 /// What an image is to be like.
-#[derive(Debug, Clone, Default, PartialEq, Eq, TypedBuilder)]
+#[derive(Debug, Clone, PartialEq, Eq, TypedBuilder)]
 #[non_exhaustive]
 pub struct RootfsOptions {
+    /// What sort of image. A squashfs is as large as its content, which it compresses.
+    #[builder(default = RootfsType::Ext4)]
+    pub format: RootfsType,
     /// Size of the image in bytes, rounded up to 1 MiB. Default: what it takes for
     /// `free_bytes`.
     #[builder(default, setter(strip_option))]
@@ -42,20 +48,26 @@ pub struct RootfsOptions {
     pub free_bytes: Option<u64>,
 }
 
+impl Default for RootfsOptions {
+    fn default() -> Self {
+        Self::builder().build()
+    }
+}
+
 /// An image that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RootfsInfo {
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// Its UUID, which follows from its content.
-    pub uuid: String,
+    /// Its UUID, which follows from its content; a squashfs has none.
+    pub uuid: Option<String>,
     /// How many files it holds.
     pub files: u64,
 }
 
-/// Makes the ext4 image `target`, which must not exist, from `source`. Work is done in a private directory beside
-/// it, which is gone at the end. A failed image is removed.
+/// Makes the image `target`, which must not exist, from `source`. Work is done in a private
+/// directory beside it, which is gone at the end. A failed image is removed.
 pub fn build_rootfs(
     source: &RootSource,
     target: &Path,
@@ -180,21 +192,44 @@ fn build_within(
     for note in notes.told() {
         watch.tell(Progress::Note(note));
     }
-    let layout = layout::plan(&tree, options.size_bytes, options.free_bytes)?;
-    require_free(parent, layout.written, "the root file system image")?;
-    let uuid = image::make(&tree, layout, &target, work.path(), watch).map_err(|error| {
-        match fs::remove_file(&target) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                error.with_cleanup([Error::io("removing", &target, cause)])
-            }
-            _ => error,
+    let made = image_of(&tree, &target, parent, options, work.path(), watch);
+    let uuid = made.map_err(|error| match fs::remove_file(&target) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            error.with_cleanup([Error::io("removing", &target, cause)])
         }
+        _ => error,
     })?;
+    let size_bytes = fs::metadata(&target)
+        .map_err(|cause| Error::io("looking at", &target, cause))?
+        .len();
     Ok(RootfsInfo {
-        size_bytes: layout.size,
+        size_bytes,
         uuid,
         files: tree.inodes().iter().filter(|inode| inode.links > 0).count() as u64,
     })
+}
+
+/// Makes the image of a tree; returns its UUID.
+fn image_of(
+    tree: &tree::Tree,
+    target: &Path,
+    parent: &Path,
+    options: &RootfsOptions,
+    work: &Path,
+    watch: &mut Watch<'_>,
+) -> Result<Option<String>> {
+    match options.format {
+        RootfsType::Ext4 => {
+            let layout = layout::plan(tree, options.size_bytes, options.free_bytes)?;
+            require_free(parent, layout.written, "the root file system image")?;
+            image::make(tree, layout, target, work, watch).map(Some)
+        }
+        RootfsType::Squashfs if options.size_bytes.or(options.free_bytes).is_some() => {
+            let what = "a squashfs image is as large as its content: no size can be asked for";
+            Err(Error::new(ErrorKind::Invalid, what))
+        }
+        RootfsType::Squashfs => squash::make(tree, target, watch).map(|()| None),
+    }
 }
 
 /// Lays one layer over those below it.

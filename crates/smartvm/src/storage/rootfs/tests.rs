@@ -4,6 +4,7 @@ mod hostile;
 mod kept;
 mod layers;
 mod same_bytes;
+mod squash;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -14,6 +14,9 @@ pub use pull::Found;
 
 use crate::storage::download::{self, Downloader};
 
+/// So many layers are fetched at once: more make nothing faster, and registries angry.
+const AT_ONCE: usize = 4;
+
 /// What happens while an image is pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +39,7 @@ pub struct Registry {
     downloader: Downloader,
     credentials: Credentials,
     insecure: bool,
+    at_once: usize,
 }
 
 impl Registry {
@@ -45,7 +49,15 @@ impl Registry {
             downloader,
             credentials,
             insecure: false,
+            at_once: AT_ONCE,
         }
+    }
+
+    /// How many layers are fetched at once, at least 1. Default: 4.
+    #[must_use]
+    pub fn at_once(mut self, layers: usize) -> Self {
+        self.at_once = layers.max(1);
+        self
     }
 
     /// Whether registries elsewhere may be spoken to by http too, where they have no https.

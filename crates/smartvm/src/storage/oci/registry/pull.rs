@@ -26,8 +26,6 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
 /// Largest layer, in bytes.
 const MOST_LAYER_BYTES: u64 = 64 << 30;
-/// So many layers are fetched at once.
-const AT_ONCE: usize = 4;
 
 /// An image that a registry has, and that this machine can run.
 #[derive(Debug, Clone)]
@@ -134,7 +132,7 @@ impl Registry {
         let mut renewed = false;
         let mut running = JoinSet::new();
         loop {
-            while running.len() < AT_ONCE
+            while running.len() < self.at_once
                 && let Some(mut download) = waiting.pop()
             {
                 download.authorization = session.who();

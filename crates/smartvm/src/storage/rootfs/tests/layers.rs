@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::storage::checksum::sha256_of;
+use crate::storage::decompress::Compression;
+use crate::storage::decompress::tests::compress;
 
 /// The image, and the directory that it is in.
 fn layers(tars: &[&Tar]) -> Result<(Image, Bench)> {
@@ -111,6 +113,45 @@ fn paths_through_links_of_lower_layers_stay_within_the_image() {
     climbing.file("a/../../b", 0o644, b"");
     let refused = layers(&[&climbing]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+}
+
+#[test]
+fn what_is_small_only_while_it_is_compressed_is_refused_at_the_limit() {
+    let bench = Bench::new();
+    let (mut in_a_file, mut many) = (Tar::default(), Tar::default());
+    in_a_file.file("bomb", 0o644, &vec![0; 8 << 20]);
+    many.file("a", 0o644, &[1; 2 << 20])
+        .file("b", 0o644, &[2; 2 << 20]);
+    let mut behind = Tar::default();
+    behind.file("small", 0o644, b"1");
+    let mut behind = behind.end();
+    behind.resize(8 << 20, 0);
+    for (name, bytes) in [
+        ("in a file", in_a_file.end()),
+        ("in two files", many.end()),
+        ("behind the end", behind),
+    ] {
+        let packed = compress(Compression::Gzip, &bytes);
+        assert!(packed.len() < 100_000);
+        let path = bench.path("layer");
+        std::fs::write(&path, &packed).unwrap();
+        let sum = crate::storage::checksum::sha256_of(&bytes);
+        let layer = LayerFile::whole(path, packed.len() as u64, sum);
+        let limits = Limits {
+            entries: 100,
+            bytes: 3 << 20,
+        };
+        let source = RootSource::Layers(vec![layer]);
+        let options = RootfsOptions::default();
+        let refused = bench
+            .image_with(&source, "image", &options, limits)
+            .unwrap_err();
+        assert!(
+            refused.to_string().contains("more data"),
+            "{name}: {refused}"
+        );
+        assert!(!bench.path("image").exists());
+    }
 }
 
 #[test]
