@@ -272,13 +272,15 @@ fn connect(
         return Err(Error::new(ErrorKind::WrongState, message)
             .hint("end the VM that has the address, or give a TAP device of your own (--tap)"));
     }
+    // As it was leased: the spec is the moved guest's only afterwards.
+    let wired = network.connect(&context.id, spec, had)?;
     for one in &moves {
         let interfaces = spec.network_interfaces.iter_mut();
         for interface in interfaces.filter(|it| it.iface_id == one.iface_id) {
             interface.guest_mac = Some(one.mac.to_string());
         }
     }
-    Ok((network.connect(&context.id, spec, had)?, moves))
+    Ok((wired, moves))
 }
 
 /// The TAPs that aren't those of the snapshot.

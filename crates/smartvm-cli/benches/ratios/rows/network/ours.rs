@@ -47,14 +47,14 @@ impl Way for Ours {
     fn up(&self, number: usize) {
         let vm: VmId = format!("vm{number}").parse().unwrap();
         let preview = self.network.preview(&vm, &["net0".into()]).unwrap();
-        let planned = preview.connect(&vm, &self.spec, &[]).unwrap().steps;
+        let planned = preview.connect(&vm, &self.spec, &[]).unwrap().leases;
         let lease = Step::Network(planned[0].clone());
         let outcome = self.apply(&lease);
         let leased = outcome.lease.clone().unwrap();
         let wiring = self.network.wiring(vec![leased]).unwrap();
         let steps = wiring.connect(&vm, &self.spec, &[]).unwrap().steps;
         let mut done = vec![(lease, outcome)];
-        for step in steps.into_iter().skip(1) {
+        for step in steps {
             let step = Step::Network(step);
             let outcome = self.apply(&step);
             done.push((step, outcome));
