@@ -19,6 +19,14 @@ const PATIENCE: &str = "300";
 pub(crate) fn run() -> Result<()> {
     let setup = Setup::prepare()?;
     let firecracker = setup.firecracker.as_ref().map_err(Failure::clone)?;
+    let why_emulated = Host::look().why_no_linux();
+    // Told before minutes go into building.
+    setup.guest_kernel.as_ref().map_err(Failure::clone)?;
+    setup.rootfs.as_ref().map_err(Failure::clone)?;
+    let emulated_host = match why_emulated {
+        Some(_) => Some(setup.emulated_host.as_ref().map_err(Failure::clone)?),
+        None => None,
+    };
     say("building smartvm (release)");
     let built = build::build(&["--release", "-p", "smartvm-cli", "-p", "smartvm-agent"])?;
     let programs = built.programs()?;
@@ -26,9 +34,8 @@ pub(crate) fn run() -> Result<()> {
 
     let data = setup.cache.path(format!("demo-{}", std::process::id()));
     let mut command = Command::new(&programs.smartvm);
-    if let Some(why) = Host::look().why_no_linux() {
+    if let (Some(why), Some(kernel)) = (why_emulated, emulated_host) {
         say_emulated(why);
-        let kernel = setup.emulated_host.as_ref().map_err(Failure::clone)?;
         command.env("SMARTVM_EMULATE_KERNEL", kernel);
         command
             .args(["emulate", "--timeout", PATIENCE, "--"])

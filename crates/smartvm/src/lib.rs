@@ -44,6 +44,57 @@
 //! # }
 //! ```
 //!
+//! An image has all that a guest boots: kernel, initramfs with our agent, root file system. A VM
+//! goes on from a snapshot as often as wished, under another id:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use smartvm::snapshot::{Place, RestoreOptions, SnapshotOptions};
+//! use smartvm::spec::{
+//!     BootSource, Drive, Lifetime, MachineConfig, MicroVmSpec, SnapshotCreateParams,
+//!     SnapshotLoadParams,
+//! };
+//! use smartvm::storage::Bundle;
+//! use smartvm::vm::StartOptions;
+//!
+//! # async fn tour(smartvm: smartvm::SmartVm) -> smartvm::Result<()> {
+//! let image = Bundle::load(Path::new("./image"))?;
+//! let root = Drive::builder()
+//!     .drive_id("root")
+//!     .path_on_host(image.rootfs().path.clone())
+//!     .is_root_device(true);
+//! let mut boot = BootSource::builder()
+//!     .kernel_image_path(image.kernel().path.clone())
+//!     .boot_args(image.boot_args())
+//!     .build();
+//! boot.initrd_path = image.initrd().map(|initrd| initrd.path.clone());
+//! let spec = MicroVmSpec::builder()
+//!     .boot_source(boot)
+//!     .machine_config(MachineConfig::builder().vcpu_count(1).mem_size_mib(256).build())
+//!     .drives(vec![root.build()])
+//!     .lifetime(Lifetime::Detached)
+//!     .build();
+//! let mut vm = smartvm.create(&spec).await?;
+//! vm.start(&StartOptions::default()).await?;
+//!
+//! let place = Place::in_directory(Path::new("./base"))?;
+//! let create = SnapshotCreateParams::builder()
+//!     .snapshot_path(place.state())
+//!     .mem_file_path(place.memory());
+//! vm.snapshot(&create.build(), &SnapshotOptions::default()).await?;
+//! let load = SnapshotLoadParams::builder()
+//!     .snapshot_path(place.state())
+//!     .mem_file_path(place.memory())
+//!     .resume_vm(true);
+//! let mut options = RestoreOptions::default();
+//! options.id = Some("copy".parse()?);
+//! let copy = smartvm.restore(&load.build(), &options).await?;
+//! println!("VM {} is {}", copy.id(), copy.state()?.state);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What is wrong with a spec is told all at once, each problem with its field:
 //!
 //! ```

@@ -10,7 +10,7 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 13] = [
+const NEEDED: [Tool; 14] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -62,6 +62,11 @@ const NEEDED: [Tool; 13] = [
     Tool {
         program: "depmod",
         package: "kmod",
+    },
+    // A guest's root is made with it, and the units are checked by it.
+    Tool {
+        program: "systemd-analyze",
+        package: "systemd",
     },
 ];
 

@@ -25,3 +25,4 @@ mod systemd;
 mod terminal;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
+mod tunnelled;

@@ -22,7 +22,7 @@ use crate::support::Corner;
 
 const CORNER: &str = "SMARTVM_TEST_CHAOS_CORNER";
 const TASKS: u64 = 16;
-const SNAPSHOTS: &str = "snapshots";
+const SNAPSHOTS: &str = "data/snapshots";
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -197,7 +197,7 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
     let corner = Arc::new(Corner::new());
     let smartvm = Arc::new(corner.smartvm());
     let vms = number("SMARTVM_TEST_CHAOS_VMS", 48);
-    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
+    std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let open_before = descriptors();
     let tasks: Vec<_> = (0..TASKS)
@@ -222,7 +222,8 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
     assert_eq!(smartvm.list().unwrap().len(), 0);
     let records = smartvm.runtime().records();
     let copies: u64 = lives.iter().map(|life| life.copies).sum();
-    let mut killed = 0;
+    let killed = lives.iter().filter(|life| life.victim != Victim::Nobody);
+    let killed = killed.count();
     for Life { n, victim, .. } in &lives {
         // The oldest of more than 128 are dropped.
         let Ok(record) = records.get(&format!("chaos-{n}").parse().unwrap()) else {
@@ -233,7 +234,6 @@ async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_
             Victim::Vmm => assert_eq!(record.state, State::Failed, "{record:?}"),
             _ => assert_eq!(record.state, State::Stopped, "{record:?}"),
         }
-        killed += usize::from(*victim != Victim::Nobody);
     }
     eprintln!("{vms} VMs, {copies} went on from snapshots, {killed} were killed");
     assert!(killed > 0 && copies > 0, "this seed kills or copies nobody");
@@ -271,7 +271,7 @@ async fn orchestrator_process() {
 #[tokio::test]
 async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
     let corner = Corner::new();
-    std::fs::create_dir(corner.file(SNAPSHOTS)).unwrap();
+    std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let mut dice = Dice::new(u64::from(u32::MAX));
     let mut whole = 0;

@@ -27,6 +27,8 @@ const TRIED: [Operation; 7] = [
     Operation::Snapshot,
 ];
 
+const SNAPSHOT: &str = "data/snapshots/tried";
+
 fn limit(size: u64) -> Change {
     let bucket = TokenBucket::builder().size(size).refill_time(1000).build();
     Change::LimitDrive {
@@ -54,7 +56,7 @@ async fn attempt(
         },
         Operation::Stats => vm.stats().await.map(drop),
         Operation::Snapshot => {
-            let place = Place::in_directory(&corner.file("snapshot"))?;
+            let place = Place::in_directory(&corner.file(SNAPSHOT))?;
             let params = SnapshotCreateParams::builder()
                 .snapshot_path(place.state())
                 .mem_file_path(place.memory())
@@ -62,7 +64,7 @@ async fn attempt(
             let options = SnapshotOptions::default().agent(false);
             let made = vm.snapshot(&params, &options).await;
             if made.is_ok() {
-                std::fs::remove_dir_all(corner.file("snapshot")).unwrap();
+                std::fs::remove_dir_all(corner.file(SNAPSHOT)).unwrap();
             }
             made.map(drop)
         }
@@ -122,6 +124,7 @@ fn looking(corner: &Corner, state: State) {
 async fn every_operation_is_allowed_in_exactly_the_states_of_the_table() {
     let corner = Corner::new();
     let smartvm = corner.smartvm();
+    std::fs::create_dir_all(corner.file(SNAPSHOT).parent().unwrap()).unwrap();
     let before = corner.picture();
     let with_run_dir = [
         State::Created,

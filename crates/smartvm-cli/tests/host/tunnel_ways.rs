@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use smartvm::ErrorKind;
 use smartvm::network::Network;
+use smartvm::process::ProcessId;
 use smartvm::spec::{SmartVmOptions, WireGuardConfig, WireGuardExisting};
 
+use crate::lab::{network_keeper, pause_network_keeper};
 use crate::support::SMARTVM;
 use crate::tunnel::{Fire, Peer, Way, kernel_has_wireguard, run, until};
 
@@ -16,6 +19,79 @@ fn existing(interface: &str) -> WireGuardConfig {
             .existing_interface(interface)
             .build(),
     )
+}
+
+#[test]
+fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
+    let way = Way::new();
+    let mut managed = way.managed(way.text(""));
+    managed.fail_closed = Some(false);
+    let network = way.network(WireGuardConfig::Managed(managed));
+    let before = way.picture();
+    network.up().unwrap();
+    network.down().unwrap();
+    assert_eq!(way.picture(), before);
+    network.up().unwrap();
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("at first, all of it goes into the tunnel");
+    pause_network_keeper(&way.file("run"));
+    run(&format!("ip link delete {}", way.interface));
+    fire.escapes("without the tunnel");
+    drop(fire);
+    network.down().unwrap();
+    run("ip link delete guest0");
+    assert_eq!(way.picture(), before);
+}
+
+#[test]
+fn the_networks_keeper_mends_it_by_itself_and_nothing_leaves_meanwhile() {
+    let way = Way::new();
+    let network = way.network(WireGuardConfig::Managed(way.managed(way.text(""))));
+    let before = way.picture();
+    network.up().unwrap();
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("at first");
+    let mended = |what: &str| {
+        until(&format!("{what}: it is mended"), || {
+            network.status().unwrap().drift.is_empty()
+        });
+        fire.arrives(what);
+    };
+    run(&format!("ip link delete {}", way.interface));
+    mended("its interface is deleted");
+    run("ip route replace default via 198.51.100.1 dev other0 table 51820");
+    mended("its route leads elsewhere");
+    run("ip rule delete priority 100");
+    mended("a rule is deleted");
+    run("nft flush ruleset");
+    until("the ruleset is there again", || {
+        network.status().unwrap().drift.is_empty()
+    });
+    way.admit_guest();
+    mended("the ruleset is flushed");
+    for pid in way.programs() {
+        let program = ProcessId::of(pid).unwrap().unwrap();
+        program
+            .open()
+            .unwrap()
+            .unwrap()
+            .signal(Signal::KILL)
+            .unwrap();
+        mended("its program is killed");
+    }
+    let keeper = network_keeper(&way.file("run")).open().unwrap().unwrap();
+    keeper.signal(Signal::KILL).unwrap();
+    until("its end is told", || {
+        !network.status().unwrap().drift.is_empty()
+    });
+    network.up().unwrap();
+    mended("there is another keeper");
+    drop(fire);
+    run("ip link delete guest0");
+    network.down().unwrap();
+    assert_eq!(way.picture(), before);
 }
 
 #[test]
@@ -236,6 +312,8 @@ fn keys_are_in_no_file_no_argument_and_no_output() {
     }
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains(&way.peer.keys.public), "{said}");
+    let made = format!("WireGuard, {}, made by", way.interface);
+    assert!(said.contains(&made), "doctor says who makes it: {said}");
     let key = &way.keys.private;
     assert!(!said.contains(key));
     for dir in ["run", "data"] {

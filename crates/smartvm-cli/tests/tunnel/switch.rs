@@ -5,8 +5,8 @@ use smartvm::process::ProcessId;
 use smartvm::spec::WireGuardConfig;
 
 use super::peer::kernel_has_wireguard;
-use super::{Fire, Way, run, until};
-use crate::lab::{network_keeper, pause_network_keeper};
+use super::{Fire, Way, run};
+use crate::lab::pause_network_keeper;
 
 #[test]
 fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
@@ -90,77 +90,4 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
         run("ip -o link").lines().count()
     );
     network.down().unwrap();
-}
-
-#[test]
-fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
-    let way = Way::new();
-    let mut managed = way.managed(way.text(""));
-    managed.fail_closed = Some(false);
-    let network = way.network(WireGuardConfig::Managed(managed));
-    let before = way.picture();
-    network.up().unwrap();
-    network.down().unwrap();
-    assert_eq!(way.picture(), before);
-    network.up().unwrap();
-    way.connect_guest();
-    let fire = Fire::begin(&way);
-    fire.arrives("at first, all of it goes into the tunnel");
-    pause_network_keeper(&way.file("run"));
-    run(&format!("ip link delete {}", way.interface));
-    fire.escapes("without the tunnel");
-    drop(fire);
-    network.down().unwrap();
-    run("ip link delete guest0");
-    assert_eq!(way.picture(), before);
-}
-
-#[test]
-fn the_networks_keeper_mends_it_by_itself_and_nothing_leaves_meanwhile() {
-    let way = Way::new();
-    let network = way.network(WireGuardConfig::Managed(way.managed(way.text(""))));
-    let before = way.picture();
-    network.up().unwrap();
-    way.connect_guest();
-    let fire = Fire::begin(&way);
-    fire.arrives("at first");
-    let mended = |what: &str| {
-        until(&format!("{what}: it is mended"), || {
-            network.status().unwrap().drift.is_empty()
-        });
-        fire.arrives(what);
-    };
-    run(&format!("ip link delete {}", way.interface));
-    mended("its interface is deleted");
-    run("ip route replace default via 198.51.100.1 dev other0 table 51820");
-    mended("its route leads elsewhere");
-    run("ip rule delete priority 100");
-    mended("a rule is deleted");
-    run("nft flush ruleset");
-    until("the ruleset is there again", || {
-        network.status().unwrap().drift.is_empty()
-    });
-    way.admit_guest();
-    mended("the ruleset is flushed");
-    for pid in way.programs() {
-        let program = ProcessId::of(pid).unwrap().unwrap();
-        program
-            .open()
-            .unwrap()
-            .unwrap()
-            .signal(Signal::KILL)
-            .unwrap();
-        mended("its program is killed");
-    }
-    let keeper = network_keeper(&way.file("run")).open().unwrap().unwrap();
-    keeper.signal(Signal::KILL).unwrap();
-    until("its end is told", || {
-        !network.status().unwrap().drift.is_empty()
-    });
-    network.up().unwrap();
-    mended("there is another keeper");
-    drop(fire);
-    run("ip link delete guest0");
-    network.down().unwrap();
-    assert_eq!(way.picture(), before);
 }

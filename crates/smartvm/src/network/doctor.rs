@@ -1,6 +1,7 @@
 //! What `smartvm doctor` says of the network.
 
 use super::Network;
+use super::wireguard::Maker;
 use crate::host::Status;
 use crate::host::{Finding, doctor_finding as finding, doctor_judge as judge};
 
@@ -23,6 +24,7 @@ impl Network {
         );
         let advice = "end a VM, or use a larger subnet";
         let mut findings = vec![judge("network", status.free > 0, told, advice)];
+        findings.extend(self.tunnel_finding(&status));
         let drift = status.drift.iter();
         findings.extend(drift.map(|drift| judge("network", false, drift, "smartvm network up")));
         let foreign = status.foreign.iter();
@@ -31,5 +33,29 @@ impl Network {
             finding("network", Status::Warn, told, &chain.admit)
         }));
         findings
+    }
+
+    /// Who makes the tunnel that the options ask for.
+    fn tunnel_finding(&self, status: &super::Status) -> Option<Finding> {
+        let asked = self.tunnel.as_ref()?;
+        let interface = &asked.interface;
+        let up = status.tunnel.as_ref().map(|tunnel| &tunnel.implementation);
+        let by = match (up, &asked.config) {
+            (Some(Some(implementation)), _) => Ok(implementation.clone()),
+            (_, None) => Ok("its owner".to_owned()),
+            (_, Some(_)) => Maker::choose().map(|maker| maker.name()),
+        };
+        Some(match by {
+            Ok(by) => judge(
+                "tunnel",
+                true,
+                format!("WireGuard, {interface}, made by {by}"),
+                "",
+            ),
+            Err(e) => {
+                let advice = e.way_out().unwrap_or("see the message").to_owned();
+                judge("tunnel", false, e.to_string(), &advice)
+            }
+        })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::lease::{Lease, Leases};
 use super::link::{Device, Links};
-use super::state::State;
+use super::state::{Instance, State};
 use super::{Network, firewall, port};
 use crate::error::Result;
 
@@ -39,7 +39,10 @@ pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<
     let find = |name: &str| devices.iter().find(|device| device.name == name);
     let bridge = find(network.bridge.as_str()).map(|bridge| bridge.index);
     let leases = Leases::in_dir(&network.dir).all()?;
-    // Without its TAP device, a VM isn't started yet, or at its end.
+    // Without its TAP device, a VM isn't started yet, or at its end; one without our mark is still
+    // being made.
+    let mark = Instance::of(&network.dir)?.mark();
+    let find = |name: &str| find(name).filter(|device| device.alias.as_deref() == Some(&mark));
     let leases = leases.into_iter().flatten();
     let started: Vec<(Lease, &Device)> = leases
         .filter_map(|lease| find(lease.tap.as_str()).map(|device| (lease, device)))
