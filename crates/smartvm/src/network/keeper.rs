@@ -45,6 +45,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// How soon it looks again at the soonest and, where it could not mend, at the latest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
+/// How soon it sees that its network's directory was removed, which nobody tells.
+const LONELY: Duration = Duration::from_secs(60);
+
 /// What it is told.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,7 +171,8 @@ pub fn run(dir: &Path) -> Result<()> {
             }
         }
         let names = network.watched_names()?;
-        events.wait(&names, unmended.then_some(pause), SETTLE)?;
+        let at_most = if unmended { pause } else { LONELY };
+        events.wait(&names, Some(at_most), SETTLE)?;
         std::thread::sleep(soonest.saturating_sub(looked.elapsed()));
     }
     Ok(())
