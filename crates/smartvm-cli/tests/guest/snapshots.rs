@@ -113,7 +113,11 @@ fn clock_is_right(when: &str, seen: &str, before: u64) {
 fn a_guest_goes_on_after_a_pause_and_twice_from_a_chain_of_snapshots() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let started = with_tap("tap0", &["run", "--detach", "-f", &spec(dir.path())]).assert();
+    let started = with_tap(
+        "tap0",
+        &["run", "--detach", "--jail", "off", "-f", &spec(dir.path())],
+    )
+    .assert();
     let origin = Vm::taken(started, "origin");
     said(&origin, PREPARE);
 
@@ -141,7 +145,9 @@ fn a_guest_goes_on_after_a_pause_and_twice_from_a_chain_of_snapshots() {
         let second = second.clone();
         thread::spawn(move || {
             let change = format!("eth0={tap}");
-            let args = ["snapshot", "restore", &second, "--id", id, "--tap", &change];
+            let args = [
+                "snapshot", "restore", &second, "--jail", "off", "--id", id, "--tap", &change,
+            ];
             let clone = Vm::taken(with_tap(tap, &args).assert(), id);
             let before = now();
             let words = said(&clone, FIRST_WORDS);
