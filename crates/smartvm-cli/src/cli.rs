@@ -90,6 +90,12 @@ impl JailArgs {
         spec.jail = Some(self.over(spec.jail.take(), why_not));
     }
 
+    /// The jail that can't be done without, if these flags ask for one.
+    pub(crate) fn required(&self) -> Option<Jail> {
+        let required = self.jail.as_deref() == Some("required");
+        required.then(|| Jail::builder().mode(JailMode::Required).build())
+    }
+
     /// What becomes of the jail that a spec asks for.
     pub(crate) fn over(
         &self,

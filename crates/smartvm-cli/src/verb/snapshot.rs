@@ -216,11 +216,16 @@ async fn restore(smartvm: &SmartVm, args: &RestoreArgs) -> Result<u8> {
     if !args.label.is_empty() {
         options.labels = Some(pairs("--label", &args.label)?.collect());
     }
-    // A pair of files without a manifest has its drives somewhere outside.
-    if let Ok(snapshot) = Snapshot::open(&place) {
-        let asked = snapshot.manifest().spec.jail.clone();
-        options.jail = Some(args.jail.over(asked, || smartvm.why_no_jail()));
-    }
+    let jail = match Snapshot::open(&place) {
+        Ok(snapshot) => {
+            let asked = snapshot.manifest().spec.jail.clone();
+            Some(args.jail.over(asked, || smartvm.why_no_jail()))
+        }
+        // A pair of files without a manifest isn't jailed by itself: its drives are somewhere
+        // outside.
+        Err(_) => args.jail.required(),
+    };
+    options.jail = jail;
     let vm = smartvm.restore(&params, &options).await?;
     output::line(vm.id())?;
     Ok(0)

@@ -13,7 +13,9 @@ use crate::network::{Lease, Wiring};
 use crate::orchestrator::{SmartVm, make};
 use crate::plan::{self, Plan, Source};
 use crate::rundir::Restored;
-use crate::spec::{BootSource, Jail, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams};
+use crate::spec::{
+    BootSource, Jail, JailMode, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams,
+};
 use crate::storage::{Progress, Watch};
 use crate::validate::validate_snapshot_load;
 use crate::vm::{MicroVm, StartOptions, blocking};
@@ -158,6 +160,13 @@ impl Restorer {
                 state: place.state().to_owned(),
             },
             Err(e) if e.kind() == ErrorKind::WrongState && self.options.unchecked => {
+                let jail = self.options.jail.as_ref();
+                if jail.is_some_and(|jail| jail.mode == Some(JailMode::Required)) {
+                    let message = "a snapshot without a manifest can't be restored into a jail: \
+                                   which files its drives are isn't known";
+                    return Err(Error::new(ErrorKind::Invalid, message)
+                        .hint("restore it without a jail, if you trust it: --jail off"));
+                }
                 bare_pair(&place, here)?
             }
             Err(e) => return Err(e),

@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use smartvm::rundir::State;
 use smartvm::snapshot::Place;
+use smartvm::spec::{Jail, JailMode};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{ErrorKind, SmartVm};
 
@@ -192,6 +193,10 @@ async fn a_pair_without_manifest_is_loaded_only_unchecked() {
     options.unchecked = true;
     let mut load = loading(&pair);
     load.resume_vm = None;
+    options.jail = Some(Jail::builder().mode(JailMode::Required).build());
+    let unjailed = smartvm.restore(&load, &options).await.unwrap_err();
+    assert_eq!(unjailed.kind(), ErrorKind::Invalid, "{unjailed}");
+    options.jail = None;
     let mut vm = smartvm.restore(&load, &options).await.unwrap();
     assert_eq!(
         vm.state().unwrap().state,
