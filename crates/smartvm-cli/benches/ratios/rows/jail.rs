@@ -1,14 +1,12 @@
 //! Starting jailed VMs.
 
 use std::path::Path;
-use std::time::Instant;
 
 use smartvm::spec::{Jail, JailMode};
-use smartvm::vm::{StartOptions, StopMode};
 
+use super::start::against_raw;
 use crate::corner::Corner;
-use crate::figures::{Figures, timed};
-use crate::raw_loop::RawLoop;
+use crate::figures::Figures;
 use crate::row::Row;
 
 pub(crate) const START: Row = Row {
@@ -24,7 +22,6 @@ fn start(corner: &Corner, pairs: usize) -> Figures {
         .prefix("smartvm-bench-jail-")
         .tempdir_in(Path::new("/var/tmp"))
         .expect("a directory for chroots");
-    let smartvm = corner.smartvm();
     let mut spec = corner.small();
     spec.jail = Some(
         Jail::builder()
@@ -32,22 +29,5 @@ fn start(corner: &Corner, pairs: usize) -> Figures {
             .chroot_base(base.path())
             .build(),
     );
-    let plan = smartvm.plan(&spec).unwrap();
-    Figures::pairs(
-        pairs,
-        || {
-            corner.wait(async {
-                let begin = Instant::now();
-                let mut vm = smartvm.create(&spec).await.unwrap();
-                vm.start(&StartOptions::default()).await.unwrap();
-                let took = begin.elapsed();
-                vm.stop(StopMode::Kill).await.unwrap();
-                took
-            })
-        },
-        || {
-            let prepared = RawLoop::prepare(corner, &plan, "raw");
-            timed(|| prepared.run()).0
-        },
-    )
+    against_raw(corner, &spec, pairs)
 }

@@ -1,5 +1,6 @@
 //! Creating and starting VMs.
 
+use smartvm::spec::MicroVmSpec;
 use smartvm::vm::{StartOptions, StopMode};
 
 use crate::corner::Corner;
@@ -15,15 +16,19 @@ pub(crate) const ONE: Row = Row {
 };
 
 fn one(corner: &Corner, pairs: usize) -> Figures {
+    against_raw(corner, &corner.small(), pairs)
+}
+
+/// Creating and starting this VM, against the raw loop of its plan.
+pub(super) fn against_raw(corner: &Corner, spec: &MicroVmSpec, pairs: usize) -> Figures {
     let smartvm = corner.smartvm();
-    let spec = corner.small();
-    let plan = smartvm.plan(&spec).unwrap();
+    let plan = smartvm.plan(spec).unwrap();
     Figures::pairs(
         pairs,
         || {
             corner.wait(async {
                 let begin = std::time::Instant::now();
-                let mut vm = smartvm.create(&spec).await.unwrap();
+                let mut vm = smartvm.create(spec).await.unwrap();
                 vm.start(&StartOptions::default()).await.unwrap();
                 let took = begin.elapsed();
                 vm.stop(StopMode::Kill).await.unwrap();
