@@ -121,7 +121,7 @@ fn start(dir: &Path, spec: &Value, flags: &[&str]) -> assert_cmd::assert::Assert
 }
 
 /// The smallest VM there is, jailed.
-fn tiny(dir: &Path, id: &str, jail: Value) -> Value {
+fn tiny(dir: &Path, id: &str, jail: &Value) -> Value {
     let kernel = dir.join("tiny");
     std::fs::write(&kernel, tiny_guest::elf(Ending::Halt)).unwrap();
     json!({
@@ -197,7 +197,7 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
         inode(net.file().display().to_string())
     );
     // Root's VMs are jailed by default.
-    let mut other = tiny(dir.path(), "jailed-too", json!({}));
+    let mut other = tiny(dir.path(), "jailed-too", &json!({}));
     other.as_object_mut().unwrap().remove("jail");
     start(dir.path(), &other, &[]).success();
     let too = Vm::named("jailed-too");
@@ -306,7 +306,7 @@ fn limits_that_are_too_low_for_a_start_are_told_and_leave_nothing() {
         (json!({ "memoryMib": 1 }), "killed from outside (signal 9)"),
     ] {
         let jail = json!({ "mode": "required", "cgroup": limits });
-        let spec = tiny(dir.path(), "starved", jail);
+        let spec = tiny(dir.path(), "starved", &jail);
         let refused = start(dir.path(), &spec, &[]).failure();
         let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
         assert!(said.contains(told), "{limits}: {said}");

@@ -3,6 +3,8 @@
 
 // A helper of a test may fail as loudly as the test itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+// What a guest said is shown where its test fails.
+#![allow(clippy::print_stderr)]
 
 mod commands;
 mod devices;

@@ -289,7 +289,7 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
         "both conversations are under way"
     );
     lab.set_rules(
-        json!({ "defaultAction": "allow", "rules": [
+        &json!({ "defaultAction": "allow", "rules": [
         { "action": "deny", "to": "10.0.0.0/8" },
         { "action": "deny", "protocol": "tcp", "ports": [8443] },
         { "action": "deny", "protocol": "icmp" },
@@ -305,7 +305,7 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     // Its own rules come before those of all: what they deny is denied, what they allow goes on
     // to the others.
     lab.set_rules(
-        json!({ "rules": [
+        &json!({ "rules": [
             { "action": "allow", "to": "10.0.0.0/8" },
             { "action": "deny", "to": "198.51.100.7", "protocol": "tcp", "ports": [80] },
         ] }),
@@ -313,7 +313,7 @@ fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {
     );
     reaches(one, &["name", "gateway's ping"]);
     assert!(flows(stays), "what both allow goes on");
-    lab.set_rules(json!({}), &[]);
+    lab.set_rules(&json!({}), &[]);
     reaches(
         one,
         &[

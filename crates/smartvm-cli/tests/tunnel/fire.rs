@@ -73,18 +73,20 @@ impl Fire {
         until(&format!("{when}: the tunnel works"), || {
             self.answers.load(Ordering::SeqCst) > before + 3
         });
-        assert_eq!(self.leaked(), 0, "{when}");
+        assert_eq!(self.leaked(), [""; 0], "{when}");
     }
 
     /// While the guest goes on sending, nothing of it is seen anywhere.
     pub(crate) fn stays_inside(&self, when: &str) {
         self.rage();
-        assert_eq!(self.leaked(), 0, "{when}");
+        assert_eq!(self.leaked(), [""; 0], "{when}");
     }
 
     /// Something of it is seen outside.
     pub(crate) fn escapes(&self, when: &str) {
-        until(&format!("{when}: it is seen outside"), || self.leaked() > 0);
+        until(&format!("{when}: it is seen outside"), || {
+            !self.leaked().is_empty()
+        });
     }
 
     fn rage(&self) {
@@ -95,13 +97,14 @@ impl Fire {
     }
 
     /// Frames outside that carry what the guest sent, since the last call.
-    fn leaked(&self) -> usize {
-        let mut leaked = 0;
-        for (_, capture) in &self.captures {
-            let frames = capture.frames();
+    fn leaked(&self) -> Vec<String> {
+        let mut leaked = Vec::new();
+        for (place, capture) in &self.captures {
             let of_guest =
                 |frame: &&Vec<u8>| frame.windows(MARKER.len()).any(|part| part == MARKER);
-            leaked += frames.iter().filter(of_guest).count();
+            for frame in capture.frames().iter().filter(of_guest) {
+                leaked.push(format!("{place}: {frame:02x?}"));
+            }
         }
         leaked
     }

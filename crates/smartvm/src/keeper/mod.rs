@@ -6,7 +6,7 @@
 //! lifetime `owner` ends, and a `detached` one that runs lives on.
 //!
 //! It is told which VM is its own only when that is started: its program loads while the VM is
-//! still being made ([`Starting`]). A keeper that was told nothing ends with its owner.
+//! still being made. A keeper that was told nothing ends with its owner.
 
 mod console_copy;
 mod inbox;

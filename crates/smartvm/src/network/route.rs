@@ -327,13 +327,14 @@ impl GuestTable {
         rules.extend(self.addresses.iter().map(|one| from((*one).into(), 32)));
         if self.fail_closed {
             let to = || RuleAttribute::Destination(address);
-            // By a route that is the subnet's own, or by none.
+            // By a route that is the subnet's own, or by none: in silence, as what the host
+            // would say of it quotes it, and would be sent by the host's own routes.
             let mut known = rule(1, RuleAction::ToTable, to());
             known.attributes.extend([
                 RuleAttribute::Table(MAIN),
                 RuleAttribute::SuppressPrefixLen(u32::from(length.saturating_sub(1))),
             ]);
-            let mut lost = rule(2, RuleAction::Unreachable, to());
+            let mut lost = rule(2, RuleAction::Blackhole, to());
             for rule in [&mut known, &mut lost] {
                 rule.header.dst_len = length;
             }

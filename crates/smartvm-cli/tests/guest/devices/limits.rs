@@ -91,7 +91,6 @@ fn assert_ratios(
             let least = best.entry(name).or_insert(f64::MAX);
             *least = least.min(taken);
         }
-        eprintln!("{when}: {best:.2?}");
         let ratio = |(slow, quick): &(&str, &str)| best[*slow] / best[*quick];
         if pairs.iter().all(|pair| (3.0..=5.0).contains(&ratio(pair))) {
             return best;
@@ -156,6 +155,5 @@ pub(super) fn from_the_start_and_changed(vm: &Vm, taps: &[Tap; 2]) {
             free.is_some(),
             "{name}: {least} s limited, and free no less"
         );
-        eprintln!("free: {name} {free:?} s");
     }
 }

@@ -51,7 +51,7 @@ impl Lab {
     }
 
     /// Puts other rules in force.
-    pub(crate) fn set_rules(&self, egress: Value, flags: &[&str]) {
+    pub(crate) fn set_rules(&self, egress: &Value, flags: &[&str]) {
         let file = self.dir.path().join("rules.json");
         std::fs::write(&file, serde_json::json!({ "egress": egress }).to_string()).unwrap();
         let file = file.to_str().unwrap();
