@@ -89,7 +89,9 @@ fn alone(test: &str) -> bool {
     itself
         .args(["--exact", test, "--nocapture"])
         .env(ALONE, "1");
-    assert!(itself.status().unwrap().success(), "{test}");
+    let ran = itself.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{test}: {said}");
     false
 }
 
