@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
@@ -226,23 +226,28 @@ fn whoever_is_killed_while_images_come_and_go_leaves_them_whole_or_not_at_all() 
     server.go_on();
     let manifest = offer(corner.path(), "web", &server.url, &body);
     assert!(pull(&corner, &manifest).output().unwrap().status.success());
+    let works: [&[&str]; 3] = [
+        &["image", "clone", "web", "copy"],
+        &["image", "pull", "--force", "--manifest-path", &manifest],
+        &["image", "rm", "copy"],
+    ];
+    let begin = |work: &[&str]| {
+        let mut work = smartvm(&corner, work);
+        work.stdout(Stdio::null()).stderr(Stdio::null());
+        work.spawn().unwrap()
+    };
+    // How long each takes when nobody ends it.
+    let whole = works.map(|work| {
+        let start = Instant::now();
+        assert!(begin(work).wait().unwrap().success(), "{work:?}");
+        start.elapsed()
+    });
     let mut interrupted = 0;
-    for round in 0..24_u64 {
-        let mut work = match round % 3 {
-            0 => smartvm(&corner, &["image", "clone", "web", "copy"]),
-            1 => smartvm(
-                &corner,
-                &["image", "pull", "--force", "--manifest-path", &manifest],
-            ),
-            _ => smartvm(&corner, &["image", "rm", "copy"]),
-        };
-        let mut child = work
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+    for round in 0..24_u32 {
+        let which = (round % 3) as usize;
+        let mut child = begin(works[which]);
         // Not a wait for anything: another moment in each round.
-        std::thread::sleep(Duration::from_millis(3 + round * 4));
+        std::thread::sleep(whole[which] * (round / 3 + 1) / 9);
         child.kill().unwrap();
         interrupted += usize::from(child.wait().unwrap().code().is_none());
         let names = sound(&corner);
