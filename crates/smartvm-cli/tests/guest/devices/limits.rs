@@ -112,16 +112,17 @@ pub(super) fn from_the_start_and_changed(vm: &Vm, taps: &[Tap; 2]) {
     let pairs = [("data", "quick"), ("rx0", "rx1"), ("tx1", "tx0")];
     let taken = assert_ratios("limited from the start", vm, &large, pairs);
 
-    // The other way round, and the drives by operations.
+    // The other way round, and the drives by operations: in small buckets, since the first one is
+    // free, and by multiples of the 100 ms after which Firecracker looks again.
     let bytes = |limit: u64| format!("bandwidth:{}/200", limit / 5);
     let (slow, quick) = (bytes(SLOW), bytes(4 * SLOW));
     update(
         vm,
         &[
             "--limit-drive",
-            "data=ops:8/333",
+            "data=ops:4/200",
             "--limit-drive",
-            "quick=ops:2/333",
+            "quick=ops:1/200",
         ],
     );
     update(
