@@ -148,7 +148,9 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
         "bootSource": {
             "kernelImagePath": part("kernel"),
             "initrdPath": part("initrd"),
-            "bootArgs": format!("{boot_args} ip={ADDRESS}::{GATEWAY}:255.255.255.0::eth0:off"),
+            "bootArgs": format!(
+                "{boot_args} smartvm.init=agent ip={ADDRESS}::{GATEWAY}:255.255.255.0::eth0:off"
+            ),
         },
         "machineConfig": { "vcpuCount": 1, "memSizeMib": 256 },
         "drives": [
@@ -224,7 +226,8 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
         .unwrap();
     use std::io::Write;
     let mut keys = console.stdin.take().unwrap();
-    // What comes before anybody reads is nobody's.
+    // What comes before anybody reads is nobody's. The agent is all that there is: no init has a
+    // shell on the console that would read, too.
     let typed = std::thread::scope(|scope| {
         let reader = scope.spawn(|| sh("timeout 60 head -n 1 /dev/console"));
         while !reader.is_finished() {

@@ -146,10 +146,17 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for of in [&[][..], &["--vmm"]] {
-                let logs = smartvm().arg("logs").args(of).arg(&self.id).output();
-                let logs = logs.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
-                eprintln!("logs {of:?} of {}: {}", self.id, logs.unwrap_or_default());
+            let id = &self.id[..];
+            for looked in [
+                &["inspect", id][..],
+                &["logs", id],
+                &["logs", "--vmm", id],
+                &["exec", id, "--", "sh", "-c", "dmesg | tail -n 40"],
+            ] {
+                let seen = smartvm().args(looked).output().unwrap();
+                let [out, err] = [seen.stdout, seen.stderr]
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                eprintln!("smartvm {}: {out}{err}", looked.join(" "));
             }
         }
         // It may have been removed by its test.
