@@ -151,6 +151,8 @@ impl RuntimeDir {
             .filter_map(|entry| VmId::from_str(entry.file_name().to_str()?).ok())
             .collect();
         ids.sort();
+        // A directory that others change while it is read may name an entry several times.
+        ids.dedup();
         Ok(ids)
     }
 
