@@ -56,7 +56,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(|e| Error::io("syncing", dir, e))
 }
 
-/// Reads what [`write_state`] wrote. `None` if there is no such file; a newer format than
+/// Reads what [`write_state`] wrote, into a type that passes over the format. `None` if there is no such file; a newer format than
 /// `format`, or a damaged file, is [`ErrorKind::Corrupt`].
 pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>> {
     #[derive(Deserialize)]
@@ -71,15 +71,11 @@ pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Optio
             .at(path)
             .because(e)
     };
-    let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-    let header: Header = serde_json::from_value(value.clone()).map_err(damaged)?;
+    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
     if header.format > format {
         return Err(newer_format(path, header.format, format));
     }
-    if let Some(object) = value.as_object_mut() {
-        object.shift_remove("format");
-    }
-    serde_json::from_value(value).map(Some).map_err(damaged)
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 /// The refusal of a file that a newer version wrote.
@@ -102,7 +98,9 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("reading", path, e)),
     };
-    let mut bytes = Vec::new();
+    // Room for all of it and one more, or its end takes reads of its own to find.
+    let length = file.metadata().map_or(0, |found| found.len().min(most));
+    let mut bytes = Vec::with_capacity(length as usize + 1);
     file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| Error::io("reading", path, e))?;

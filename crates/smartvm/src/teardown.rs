@@ -13,6 +13,8 @@ use crate::ledger::Ledger;
 use crate::rundir::{Ended, Lock, RunDir, State, file, timeline};
 
 const STOP_FORMAT: u32 = 1;
+/// What the VM's lock is taken for.
+pub(crate) const DOING: &str = "cleaning up after";
 
 /// That somebody asked a VM to end: tells an end that was asked for from one that wasn't.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

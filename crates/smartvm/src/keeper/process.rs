@@ -54,8 +54,7 @@ pub fn run() -> Result<()> {
         detached: false,
     };
     let (reason, ended) = keeper.watch()?;
-    let lock = keeper.run_dir.lock(LOCK_PATIENCE)?;
-    lock.say("cleaning up after");
+    let lock = keeper.run_dir.lock(teardown::DOING, LOCK_PATIENCE)?;
     teardown::tear_down(&keeper.run_dir, &lock, reason, ended).map(drop)
 }
 

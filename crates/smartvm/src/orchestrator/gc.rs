@@ -135,12 +135,11 @@ impl SmartVm {
 
     fn collect(&self, id: &VmId, dry_run: bool) -> Result<Option<Finding>> {
         let run_dir = self.runtime.get(id)?;
-        let lock = match run_dir.lock(LOCK_PATIENCE) {
+        let lock = match run_dir.lock(teardown::DOING, LOCK_PATIENCE) {
             Ok(lock) => lock,
             Err(e) if e.kind() == ErrorKind::WrongState => return Ok(None),
             Err(e) => return Err(e),
         };
-        lock.say("cleaning up after");
         let (reason, why) = match judge(&run_dir)? {
             Verdict::Leave => return mend(&run_dir, &lock, dry_run),
             Verdict::Unkept => return Ok(Some(Finding::Unkept)),

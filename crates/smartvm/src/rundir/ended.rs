@@ -1,5 +1,6 @@
 //! The small record that stays of a VM: why it ended and what it last printed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -14,9 +15,12 @@ use crate::name::VmId;
 
 /// The format of a record that this version writes.
 const FORMAT: u32 = 1;
-/// How many records are kept: the oldest go first. More than may end at once, as each of them is
-/// asked how it ended.
+/// How many records there are at most.
 const MOST_RECORDS: usize = 512;
+/// How many of them stay when there are more, the newest: more than may end at once, as each of
+/// them is asked how it ended, and fewer than there may be, as not everyone who ends shall have
+/// to look at all.
+const KEPT_RECORDS: usize = 448;
 
 /// What stays of a VM when it has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +43,7 @@ pub struct Ended {
     #[serde(default)]
     pub timeline: Vec<super::Moment>,
     /// Its labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// The last that the guest printed: at most 16 KiB.
     pub console: String,
     /// The last that Firecracker printed and logged: at most 8 KiB.
@@ -75,7 +79,7 @@ impl Records {
         &self.dir
     }
 
-    /// Keeps a record; the oldest beyond the number kept are dropped.
+    /// Keeps a record. When there are more than 512, the newest 448 stay.
     pub fn keep(&self, ended: &Ended) -> Result<()> {
         durable::private_dir(&self.dir)?;
         durable::write_state(&self.file(&ended.id), FORMAT, ended)?;
@@ -84,10 +88,13 @@ impl Records {
         if std::fs::read_dir(&self.dir).is_ok_and(few) {
             return Ok(());
         }
-        let mut all = self.by_age()?;
-        while all.len() > MOST_RECORDS {
-            let (_, id) = all.remove(0);
-            self.remove(&id)?;
+        let all = self.by_age()?;
+        let too_many = match all.len() {
+            ..=MOST_RECORDS => 0,
+            more => more - KEPT_RECORDS,
+        };
+        for (_, id) in &all[..too_many] {
+            self.remove(id)?;
         }
         Ok(())
     }
@@ -119,20 +126,23 @@ impl Records {
         self.dir.join(format!("{id}.json"))
     }
 
+    /// All there are, the oldest first.
     fn by_age(&self) -> Result<Vec<(SystemTime, VmId)>> {
         let entries = match std::fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::io("reading", &self.dir, e)),
         };
-        let mut all: Vec<_> = entries
+        // A directory that others change while it is read may name an entry several times.
+        let found: BTreeMap<_, _> = entries
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name();
                 let id = VmId::from_str(name.to_str()?.strip_suffix(".json")?).ok()?;
-                Some((entry.metadata().and_then(|m| m.modified()).ok()?, id))
+                Some((id, entry.metadata().and_then(|m| m.modified()).ok()?))
             })
             .collect();
+        let mut all: Vec<_> = found.into_iter().map(|(id, age)| (age, id)).collect();
         all.sort();
         Ok(all)
     }
@@ -179,4 +189,73 @@ fn last_lines(text: &str, most: usize) -> Option<String> {
         .collect();
     let last = lines.get(lines.len().saturating_sub(most)..)?;
     (!last.is_empty()).then(|| last.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(id: VmId) -> Ended {
+        Ended {
+            id,
+            state: State::Stopped,
+            reason: exit::Reason::Stopped,
+            vmm: None,
+            created_at: String::new(),
+            ended_at: String::new(),
+            timeline: Vec::new(),
+            labels: BTreeMap::new(),
+            console: String::new(),
+            vmm_log: String::new(),
+            cleanup: Vec::new(),
+        }
+    }
+
+    fn named(number: usize) -> VmId {
+        // As long as an id that nobody chose, so that the directory takes several reads.
+        format!("{number:036}").parse().unwrap()
+    }
+
+    #[test]
+    fn of_more_than_512_records_the_newest_448_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("ended"));
+        for number in 0..=MOST_RECORDS {
+            records.keep(&ended(named(number))).unwrap();
+        }
+        let ids = records.ids().unwrap();
+        assert_eq!(ids.len(), KEPT_RECORDS);
+        assert_eq!(ids.last(), Some(&named(MOST_RECORDS)));
+        assert!(records.get(&named(MOST_RECORDS - KEPT_RECORDS)).is_err());
+    }
+
+    #[test]
+    fn records_that_change_while_they_are_counted_count_once() {
+        // A tmpfs, where most runtime directories are.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let records = Records::new(dir.path().to_owned());
+        let write = |number| {
+            let one = ended(named(number));
+            durable::write_state(&records.file(&one.id), FORMAT, &one).unwrap();
+        };
+        (0..600).for_each(write);
+        std::thread::scope(|scope| {
+            let change = |from: usize| {
+                for number in (from..6000).step_by(16) {
+                    records.remove(&named(number)).unwrap();
+                    write(number + 600);
+                }
+            };
+            let writers: Vec<_> = (0..16)
+                .map(|from| scope.spawn(move || change(from)))
+                .collect();
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                let mut ids = records.ids().unwrap();
+                let counted = ids.len();
+                ids.sort();
+                ids.dedup();
+                assert_eq!(counted, ids.len());
+            }
+        });
+    }
 }

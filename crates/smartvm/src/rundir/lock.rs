@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// What is read at most of what the holder says.
 const MOST_BYTES: usize = 512;
 
+/// What is said of work that has no better word.
+const WORKING: &str = "working on";
+
 /// Who holds a lock, and why: written into the lock file for those who wait in vain.
 #[derive(Serialize, Deserialize)]
 struct Holder {
@@ -46,15 +49,16 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(|e| Error::io("making the lock", path, e))?;
-        Self::wait(path, what, patience)
+        Self::wait(path, what, WORKING, patience)
     }
 
-    /// Takes the lock, waiting at most `patience` for whoever holds it.
-    pub(super) fn acquire(path: &Path, vm: &str, patience: Duration) -> Result<Self> {
-        Self::wait(path, &format!("VM {vm}"), patience)
+    /// Takes the lock to do something, as in "pausing", waiting at most `patience` for whoever
+    /// holds it.
+    pub(super) fn acquire(path: &Path, vm: &str, doing: &str, patience: Duration) -> Result<Self> {
+        Self::wait(path, &format!("VM {vm}"), doing, patience)
     }
 
-    fn wait(path: &Path, what: &str, patience: Duration) -> Result<Self> {
+    fn wait(path: &Path, what: &str, doing: &str, patience: Duration) -> Result<Self> {
         let gone = |e| match std::io::Error::kind(&e) {
             std::io::ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotFound, format!("{what} is gone"))
@@ -88,12 +92,12 @@ impl Lock {
         // Whoever held it may have removed the run dir meanwhile.
         path.metadata().map_err(gone)?;
         let lock = Self { file };
-        lock.say("working on");
+        lock.say(doing);
         Ok(lock)
     }
 
-    /// Says what it is held for, as in "pausing": those who wait in vain are told.
-    pub(crate) fn say(&self, doing: &str) {
+    /// Says what it is held for: those who wait in vain are told.
+    fn say(&self, doing: &str) {
         let holder = Holder {
             pid: std::process::id(),
             doing: doing.to_owned(),
@@ -127,13 +131,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         drop(Lock::acquire_new(&path).unwrap());
-        let held = Lock::acquire(&path, "a", Duration::ZERO).unwrap();
-        held.say("pausing");
-        let refused = Lock::acquire(&path, "a", Duration::from_millis(5)).unwrap_err();
+        let held = Lock::acquire(&path, "a", "pausing", Duration::ZERO).unwrap();
+        let refused = Lock::acquire(&path, "a", WORKING, Duration::from_millis(5)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::WrongState);
         let expected = format!("VM a is busy: process {} is pausing it", std::process::id());
         assert_eq!(refused.to_string(), expected);
         drop(held);
-        Lock::acquire(&path, "a", Duration::ZERO).unwrap();
+        Lock::acquire(&path, "a", WORKING, Duration::ZERO).unwrap();
     }
 }

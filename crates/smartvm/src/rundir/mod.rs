@@ -151,6 +151,8 @@ impl RuntimeDir {
             .filter_map(|entry| VmId::from_str(entry.file_name().to_str()?).ok())
             .collect();
         ids.sort();
+        // A directory that others change while it is read may name an entry several times.
+        ids.dedup();
         Ok(ids)
     }
 
@@ -255,9 +257,10 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// The lock that operations on this VM take.
-    pub fn lock(&self, patience: std::time::Duration) -> Result<Lock> {
-        Lock::acquire(&self.file(file::LOCK), self.id.as_str(), patience)
+    /// The lock that operations on this VM take, taken to do something, as in "pausing": others
+    /// who wait for it in vain are told.
+    pub fn lock(&self, doing: &str, patience: std::time::Duration) -> Result<Lock> {
+        Lock::acquire(&self.file(file::LOCK), self.id.as_str(), doing, patience)
     }
 
     /// The VM's state.

@@ -1,9 +1,9 @@
 //! When a VM came into which state: a bounded list beside its state file, which others may
 //! follow (see [`crate::events`]) and which its record keeps.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// What the file may hold at most, in bytes; beyond that the older half goes.
 const MOST_BYTES: u64 = 16 << 10;
+/// What its last moments fit into, in bytes.
+const END_BYTES: u64 = 1 << 10;
 /// What of it is kept in a record.
 const MOST_KEPT: usize = 32;
 
@@ -42,9 +44,17 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Moment>> {
 
 /// Notes a state, if the last one was another. The caller holds the VM's lock.
 pub(super) fn note(path: &Path, state: State) -> Result<()> {
-    let moments = read(path)?;
-    let last = moments.last();
-    if last.is_some_and(|last| last.state == state) {
+    let failed = |e| Error::io("writing", path, e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let (last, cut_short) = end(&file, length).map_err(failed)?;
+    if last.as_ref().is_some_and(|last| last.state == state) {
         return Ok(());
     }
     let moment = Moment {
@@ -52,14 +62,13 @@ pub(super) fn note(path: &Path, state: State) -> Result<()> {
         state,
         at: crate::teardown::now(),
     };
-    let failed = |e| Error::io("writing", path, e);
     let line = |moment: &Moment| {
         let mut line = serde_json::to_vec(moment).map_err(std::io::Error::other)?;
         line.push(b'\n');
         Ok::<_, std::io::Error>(line)
     };
-    let too_long = path.metadata().is_ok_and(|found| found.len() > MOST_BYTES);
-    if too_long {
+    if length > MOST_BYTES {
+        let moments = read(path)?;
         let newer = &moments[moments.len() / 2..];
         let mut all = Vec::new();
         for moment in newer.iter().chain([&moment]) {
@@ -67,15 +76,22 @@ pub(super) fn note(path: &Path, state: State) -> Result<()> {
         }
         return durable::write_whole(path, &all);
     }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    line(&moment)
-        .and_then(|line| file.write_all(&line))
-        .map_err(failed)
+    let mut line = line(&moment).map_err(failed)?;
+    if cut_short {
+        line.insert(0, b'\n');
+    }
+    file.write_all(&line).map_err(failed)
+}
+
+/// The last moment of a file so long, of which only the end is read, and whether a crash cut
+/// short a line after it.
+fn end(file: &File, length: u64) -> std::io::Result<(Option<Moment>, bool)> {
+    let begin = length.saturating_sub(END_BYTES);
+    let mut end = vec![0; (length - begin) as usize];
+    file.read_exact_at(&mut end, begin)?;
+    let mut lines = end.rsplit(|&byte| byte == b'\n');
+    let last = lines.find_map(|line| serde_json::from_slice(line).ok());
+    Ok((last, end.last().is_some_and(|&byte| byte != b'\n')))
 }
 
 /// What a record keeps of it, ended by the state that the VM came to.
@@ -126,5 +142,8 @@ mod tests {
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"number\":1,\"sta").unwrap();
         assert_eq!(read(&path).unwrap().len(), 1);
+        note(&path, State::Starting).unwrap();
+        let states: Vec<_> = read(&path).unwrap().iter().map(|it| it.state).collect();
+        assert_eq!(states, [State::Created, State::Starting]);
     }
 }

@@ -362,7 +362,7 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
     let record = if run_dir.path().symlink_metadata().is_ok() {
         let why = Reason::StartFailed(failure.to_string());
         run_dir
-            .lock(LOCK_PATIENCE)
+            .lock(teardown::DOING, LOCK_PATIENCE)
             .and_then(|lock| teardown::tear_down(run_dir, &lock, why, None))
     } else {
         run_dir

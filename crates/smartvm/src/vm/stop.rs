@@ -156,7 +156,7 @@ impl MicroVm {
             if run_dir.path().symlink_metadata().is_err() {
                 return run_dir.runtime_dir()?.records().get(&id);
             }
-            match run_dir.lock(LOCK_PATIENCE) {
+            match run_dir.lock(teardown::DOING, LOCK_PATIENCE) {
                 Ok(lock) => teardown::tear_down(&run_dir, &lock, Reason::Killed, None),
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     run_dir.runtime_dir()?.records().get(&id)
