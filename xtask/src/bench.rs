@@ -3,14 +3,14 @@
 use crate::build;
 use crate::failure::{Failure, Result};
 use crate::progress::say;
-use crate::setup::Setup;
+use crate::setup::{Purpose, Setup};
 
 /// Runs the benchmark with these arguments; whether it succeeded.
 ///
 /// # Errors
 /// If it can't be run.
 pub(crate) fn run(arguments: &[String]) -> Result<bool> {
-    let setup = Setup::prepare()?;
+    let setup = Setup::prepare(Purpose::Tests)?;
     let firecracker = setup.firecracker.as_ref().map_err(Failure::clone)?;
     say("measuring");
     let status = build::cargo()

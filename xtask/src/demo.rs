@@ -7,7 +7,7 @@ use crate::failure::{Failure, Result};
 use crate::host::{Host, say_emulated};
 use crate::image;
 use crate::progress::{result, say};
-use crate::setup::Setup;
+use crate::setup::{Purpose, Setup};
 
 /// For the emulated host and the guest in it, in seconds: ten times what it usually takes.
 const PATIENCE: &str = "300";
@@ -17,7 +17,7 @@ const PATIENCE: &str = "300";
 /// # Errors
 /// Whatever keeps the guest's line from being printed.
 pub(crate) fn run() -> Result<()> {
-    let setup = Setup::prepare()?;
+    let setup = Setup::prepare(Purpose::Demo)?;
     let firecracker = setup.firecracker.as_ref().map_err(Failure::clone)?;
     let why_emulated = Host::look().why_no_linux();
     // Told before minutes go into building.

@@ -16,6 +16,15 @@ use crate::progress::say;
 pub(crate) use firecracker::Firecracker;
 pub(crate) use kernel::Kernel;
 
+/// What it is all for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The main job.
+    Demo,
+    /// The tests and benchmarks, which take more.
+    Tests,
+}
+
 /// Where everything is, or why it isn't: what runs without a part doesn't mind that.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -27,8 +36,6 @@ pub(crate) struct Setup {
     pub(crate) guest_kernel: Result<Kernel>,
     /// A directory with the guests' root file system.
     pub(crate) rootfs: Result<PathBuf>,
-    /// A directory with a registry for images.
-    pub(crate) registry: Result<PathBuf>,
 }
 
 impl Setup {
@@ -36,7 +43,7 @@ impl Setup {
     ///
     /// # Errors
     /// If nothing can be kept anywhere, or this is an architecture for which there is nothing.
-    pub(crate) fn prepare() -> Result<Self> {
+    pub(crate) fn prepare(purpose: Purpose) -> Result<Self> {
         if !cfg!(target_arch = "x86_64") {
             return Err(Failure::new(
                 "the demo and the tests in guests need an x86_64 machine so far: there is no \
@@ -45,16 +52,20 @@ impl Setup {
         }
         let cache = Cache::open()?;
         // The first one brings what the others work with.
-        let tools = tools::install();
+        let tools = tools::install(purpose);
         Ok(Self {
             firecracker: firecracker::fetch(&cache),
             emulated_host: kernel::emulated_host(&cache),
             guest_kernel: kernel::guest(&cache),
             rootfs: rootfs::make(&cache),
-            registry: registry::unpack(&cache),
             tools,
             cache,
         })
+    }
+
+    /// A directory with a registry for images, which tests alone take.
+    pub(crate) fn registry(&self) -> Result<PathBuf> {
+        registry::unpack(&self.cache)
     }
 }
 
@@ -63,14 +74,15 @@ impl Setup {
 /// # Errors
 /// Those of [`Setup::prepare`], and every part that is missing.
 pub(crate) fn run() -> Result<()> {
-    let setup = Setup::prepare()?;
+    let setup = Setup::prepare(Purpose::Tests)?;
+    let registry = setup.registry();
     let missing: Vec<String> = [
         setup.tools.err(),
         setup.firecracker.err(),
         setup.emulated_host.err(),
         setup.guest_kernel.err(),
         setup.rootfs.err(),
-        setup.registry.err(),
+        registry.err(),
     ]
     .into_iter()
     .flatten()

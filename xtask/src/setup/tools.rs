@@ -1,6 +1,6 @@
 //! The programs that smartvm, its tests and this set-up run.
 
-use super::debian;
+use super::{Purpose, debian};
 use crate::failure::{Failure, Result};
 use crate::program;
 
@@ -10,7 +10,8 @@ struct Tool {
     package: &'static str,
 }
 
-const NEEDED: [Tool; 14] = [
+/// What the main job takes.
+const FOR_THE_DEMO: [Tool; 4] = [
     Tool {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
@@ -23,6 +24,14 @@ const NEEDED: [Tool; 14] = [
         program: "mke2fs",
         package: "e2fsprogs",
     },
+    Tool {
+        program: "depmod",
+        package: "kmod",
+    },
+];
+
+/// What the tests take beyond that.
+const FOR_TESTS: [Tool; 10] = [
     Tool {
         program: "mksquashfs",
         package: "squashfs-tools",
@@ -59,10 +68,6 @@ const NEEDED: [Tool; 14] = [
         program: "skopeo",
         package: "skopeo",
     },
-    Tool {
-        program: "depmod",
-        package: "kmod",
-    },
     // A guest's root is made with it, and the units are checked by it.
     Tool {
         program: "systemd-analyze",
@@ -77,10 +82,15 @@ const PIP: &str = "python3-pip";
 ///
 /// # Errors
 /// If something is missing and can't be installed: then it says what, and how to get it.
-pub(super) fn install() -> Result<()> {
+pub(super) fn install(purpose: Purpose) -> Result<()> {
+    let needed = match purpose {
+        Purpose::Demo => [].iter(),
+        Purpose::Tests => FOR_TESTS.iter(),
+    };
+    let needed = FOR_THE_DEMO.iter().chain(needed);
     if debian::is_here() {
         let mut missing = Vec::new();
-        for tool in NEEDED {
+        for tool in needed {
             if !debian::is_installed(tool.package)? {
                 missing.push(tool.package);
             }
@@ -94,8 +104,7 @@ pub(super) fn install() -> Result<()> {
             debian::install(&missing)
         };
     }
-    let mut missing: Vec<String> = NEEDED
-        .iter()
+    let mut missing: Vec<String> = needed
         .filter(|tool| program::find(tool.program).is_none())
         .map(|tool| format!("{} (in Debian's package {})", tool.program, tool.package))
         .collect();

@@ -44,7 +44,7 @@ impl Machine<'_> {
         let built = self.built.as_ref().map_err(Clone::clone)?;
         setup.tools.clone()?;
         let firecracker = setup.firecracker.as_ref().map_err(Clone::clone)?;
-        setup.registry.as_ref().map_err(Clone::clone)?;
+        setup.registry()?;
         let test = built.test(tier.name()).ok_or_else(|| {
             Failure::new(format!(
                 "smartvm-cli has no tests of the name {}",

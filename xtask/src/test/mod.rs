@@ -15,7 +15,7 @@ use crate::failure::Result;
 use crate::host::Host;
 use crate::image;
 use crate::progress::{failure, result, say};
-use crate::setup::Setup;
+use crate::setup::{Purpose, Setup};
 use check::Check;
 use machine::Machine;
 use report::{Outcome, Report, Row};
@@ -31,7 +31,7 @@ pub(crate) fn run(choice: &Choice) -> Result<bool> {
         report.add(Check::Format.run());
     }
     // First of all, since tests of the pure tier make file systems with Debian's programs.
-    let setup = Setup::prepare();
+    let setup = Setup::prepare(Purpose::Tests);
     say("building smartvm and its tests");
     // All in one, with the features that the tests have too: nothing is built twice. The
     // pattern stands for those as well that `--tests` leaves out.
