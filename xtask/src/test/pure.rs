@@ -41,7 +41,7 @@ pub(super) fn run() -> Result<Outcome> {
     Ok(Outcome::Ran {
         count,
         good,
-        place: "this machine",
+        place: "this machine".to_owned(),
     })
 }
 

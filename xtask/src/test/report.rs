@@ -12,7 +12,8 @@ pub(super) enum Outcome {
     Ran {
         count: Count,
         good: bool,
-        place: &'static str,
+        /// Where, and whatever else is to be known of it.
+        place: String,
     },
     /// A check was made.
     Checked { good: bool },
@@ -131,7 +132,7 @@ mod tests {
         Outcome::Ran {
             count,
             good,
-            place: "this machine",
+            place: "this machine".to_owned(),
         }
     }
 
