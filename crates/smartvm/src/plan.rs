@@ -132,17 +132,11 @@ pub fn plan(spec: &MicroVmSpec, context: &Context<'_>) -> Result<Plan> {
         Some(vsock) => Some(planner.vsock(&vsock.uds_path)?),
         None => None,
     };
-    planner.step(Step::ReserveSocket {
-        path: root.file(file::API_SOCKET),
-    });
-    planner.step(Step::SpawnVmm {
-        executable: context.firecracker.to_owned(),
-        args: arguments(&context.id, &spec, &root, &streams)?,
-        directory: root.path().to_owned(),
-        jailer: confined.as_ref().map(|confined| confined.jailer.clone()),
-        cgroup: confined.and_then(|confined| confined.cgroup),
-        pumps: planner.pumps.clone(),
-    });
+    planner.spawn(
+        context.firecracker,
+        arguments(&context.id, &spec, &root, &streams)?,
+        confined,
+    );
     let steps = planner.steps;
     let paths = Paths {
         kernel,

@@ -88,6 +88,30 @@ impl<'a> Planner<'a> {
         name.to_owned()
     }
 
+    /// The last step: Firecracker, in its jail if it has one.
+    pub(super) fn spawn(
+        &mut self,
+        firecracker: &Path,
+        args: Vec<String>,
+        confined: Option<Confined<'_>>,
+    ) {
+        let (jailer, cgroup) = match confined {
+            Some(confined) => (Some(confined.jailer), confined.cgroup),
+            None => (None, None),
+        };
+        self.step(Step::ReserveSocket {
+            path: self.root.file(file::API_SOCKET),
+        });
+        self.step(Step::SpawnVmm {
+            executable: firecracker.to_owned(),
+            args,
+            directory: self.root.path().to_owned(),
+            jailer,
+            cgroup,
+            pumps: self.pumps.clone(),
+        });
+    }
+
     /// A pipe that Firecracker opens.
     fn pipe(&mut self, name: &str) {
         let path = self.root.file(name);

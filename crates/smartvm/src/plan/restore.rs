@@ -138,17 +138,11 @@ pub fn restore(
             .map_or(super::GUEST_CID, |it| it.guest_cid);
         spec.vsock = Some(Vsock::builder().guest_cid(cid).uds_path(socket).build());
     }
-    planner.step(Step::ReserveSocket {
-        path: root.file(file::API_SOCKET),
-    });
-    planner.step(Step::SpawnVmm {
-        executable: context.firecracker.to_owned(),
-        args: arguments(&context.id, &spec, &root, &streams)?,
-        directory: root.path().to_owned(),
-        jailer: confined.as_ref().map(|confined| confined.jailer.clone()),
-        cgroup: confined.and_then(|confined| confined.cgroup),
-        pumps: planner.pumps.clone(),
-    });
+    planner.spawn(
+        context.firecracker,
+        arguments(&context.id, &spec, &root, &streams)?,
+        confined,
+    );
     let steps = planner.steps;
     let resume = params.resume_vm.unwrap_or(false);
     let taps = new_taps(source, options, context);
