@@ -170,7 +170,9 @@ impl Ended {
         let (vmm, guest) = (last_lines(&self.vmm_log, 3), last_lines(&self.console, 5));
         let tail = match self.reason {
             // It is the guest that has something to say.
-            exit::Reason::GuestPanic | exit::Reason::GuestReset => guest.or(vmm),
+            exit::Reason::GuestPanic | exit::Reason::GuestReset | exit::Reason::CommandEnded(_) => {
+                guest.or(vmm)
+            }
             _ => vmm.or(guest),
         };
         if let Some(tail) = tail {
