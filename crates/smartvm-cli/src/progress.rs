@@ -134,7 +134,7 @@ impl Shown {
         if let Some(fields) = value.as_object_mut().filter(|_| !layer.is_empty()) {
             fields.insert("layer".into(), json!(layer));
         }
-        output::note(json!({ "progress": value }));
+        output::event(&json!({ "progress": value }));
     }
 }
 
