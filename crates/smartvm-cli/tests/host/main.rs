@@ -20,6 +20,7 @@ mod keeper;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod lifecycle;
+mod mirror;
 mod network;
 #[path = "../shared/pty.rs"]
 mod pty;
