@@ -77,7 +77,10 @@ pub(crate) fn spawn(request: &Exec, guest: &Guest, outputs: Outputs) -> Result<C
                     let (ours, its) = output_pipe(&login)?;
                     (Some(ours), its)
                 }
-                Outputs::Together => (None, its_stdout.try_clone().map_err(no_pipe)?),
+                Outputs::Together => {
+                    let its = its_stdout.try_clone();
+                    (None, its.map_err(|error| no_pipe(&error))?)
+                }
             };
             command
                 .stdin(if request.stdin {
@@ -219,10 +222,10 @@ fn output_pipe(login: &Login) -> Result<(OwnedFd, PipeWriter), Refusal> {
         }
         Ok((ours.into(), its))
     };
-    make().map_err(no_pipe)
+    make().map_err(|error| no_pipe(&error))
 }
 
-fn no_pipe(error: io::Error) -> Refusal {
+fn no_pipe(error: &io::Error) -> Refusal {
     let message = format!("making a pipe for the command's output: {error}");
     Refusal::new(ErrorCode::Failed, message)
 }
