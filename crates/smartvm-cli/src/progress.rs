@@ -81,10 +81,11 @@ impl Shown {
                     None => self.all.add(ProgressBar::new(0)),
                 };
                 new.set_style(style(total.is_some()));
+                // First, as what follows may be drawn at once.
+                new.set_message(short(layer, &url));
                 new.set_length(total.unwrap_or(0));
                 new.set_position(resumed_at);
                 new.reset_eta();
-                new.set_message(short(layer, &url));
                 self.bars.insert(layer.to_owned(), new);
             }
             download::Event::At(bytes) => {

@@ -15,6 +15,7 @@ mod emulate;
 mod faults;
 mod firewall;
 mod images;
+mod import;
 mod jail;
 mod keeper;
 #[path = "../lab/mod.rs"]

@@ -29,6 +29,10 @@ impl Mirror {
                 let first = lines.next().unwrap_or_default();
                 let _rest = lines.take_while(|line| !line.is_empty()).count();
                 let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+                // As a proxy it is asked for whole URLs.
+                let path = path
+                    .strip_prefix("http://nowhere.invalid")
+                    .map_or(path.clone(), str::to_owned);
                 let (status, body) = match files.get(&path) {
                     Some(body) => ("200 OK", body.as_slice()),
                     None => ("404 Not Found", &[][..]),
@@ -137,4 +141,24 @@ fn create_and_start_fetch_firecracker_by_themselves_on_first_use() {
     smartvm(&["firecracker", "rm", "1.12.1"]).code(4);
     smartvm(&["rm", "--force", "later"]).success();
     smartvm(&["firecracker", "rm", "1.12.1"]).success();
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_asked_for_what_it_is_there_for() {
+    let corner = Corner::new();
+    let mirror = Mirror::start(releases(corner.path()));
+    let install = |no_proxy: &str| {
+        let mut command = corner.command();
+        command
+            .env_remove("SMARTVM_FIRECRACKER")
+            .env("http_proxy", mirror.url("/"))
+            .env("no_proxy", no_proxy)
+            .args(["--releases", "http://nowhere.invalid/releases"])
+            .args(["firecracker", "install", "1.12.1"]);
+        command.assert()
+    };
+    install("invalid").failure();
+    assert_eq!(mirror.asked(), [""; 0]);
+    install("elsewhere.example").success();
+    assert_eq!(mirror.asked().len(), 2, "checksum and archive");
 }

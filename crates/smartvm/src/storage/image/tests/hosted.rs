@@ -110,6 +110,31 @@ async fn a_hosted_manifest_by_path_is_held_to_its_checksums_and_its_architecture
     );
 }
 
+#[tokio::test]
+async fn an_initramfs_of_a_hosted_manifest_comes_with_it() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let images = images(&server, dir.path());
+    let initrd = b"initramfs".to_vec();
+    server.put("/init.cpio", initrd.clone());
+    let path = dir.path().join("manifest.json");
+    std::fs::write(dir.path().join("k"), kernel(X86, "k")).unwrap();
+    std::fs::write(dir.path().join("r"), "root").unwrap();
+    let offer = |sum: &str| {
+        let url = server.url("/init.cpio");
+        let root =
+            format!("{{\"path\":\"r\"}},\"initrd\":{{\"url\":\"{url}\",\"sha256\":\"{sum}\"}}");
+        let text = manifest("m", "x86_64", "{\"path\":\"k\"}", &root);
+        std::fs::write(&path, text).unwrap();
+    };
+    offer(&sha256_of(b"another"));
+    let altered = images.ensure(&by_path(&path), &silent()).await.unwrap_err();
+    assert_eq!(altered.kind(), ErrorKind::Corrupt, "{altered}");
+    offer(&sha256_of(&initrd));
+    let held = images.ensure(&by_path(&path), &silent()).await.unwrap();
+    let found = &held.bundle().initrd().unwrap().path;
+    assert_eq!(std::fs::read(found).unwrap(), initrd);
+}
+
 proptest! {
     #[test]
     fn a_manifest_of_any_text_is_no_panic(

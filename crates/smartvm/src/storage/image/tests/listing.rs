@@ -33,6 +33,38 @@ fn a_listing_of_100000_keys_is_read_and_a_damaged_one_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_listing_of_several_pages_is_read_to_its_end_and_an_endless_one_is_not() {
+    let server = Server::start().await;
+    let bucket = server.url("/b");
+    let first = "/b?list-type=2&prefix=p";
+    let truncated = |key: &str, next: &str| {
+        let more = format!(
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>"
+        );
+        page(&[key], &[]).replace("<IsTruncated>false</IsTruncated>", &more)
+    };
+    server
+        .put(first, truncated("one", "a/b="))
+        .put(
+            &format!("{first}&continuation-token=a%2Fb%3D"),
+            truncated("two", "c"),
+        )
+        .put(
+            &format!("{first}&continuation-token=c"),
+            page(&["three"], &[]),
+        );
+    let listed = listing::list(&quick(), &bucket, "p", false).await.unwrap();
+    assert_eq!(listed.keys, ["one", "two", "three"]);
+    server.put(
+        &format!("{first}&continuation-token=c"),
+        truncated("x", "c"),
+    );
+    let endless = listing::list(&quick(), &bucket, "p", false).await;
+    let endless = endless.unwrap_err().to_string();
+    assert!(endless.contains("doesn't end"), "{endless}");
+}
+
 proptest! {
     #[test]
     fn a_listing_of_any_text_is_no_panic(text in "[<>/&;a-zA-Z\\[\\]! \"=]{0,200}") {

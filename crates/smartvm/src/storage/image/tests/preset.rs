@@ -56,6 +56,14 @@ async fn latest_is_the_newest_by_number_with_squashfs_before_ext4() {
     assert!(image.rootfs_path.ends_with("ubuntu-24.04.squashfs"));
     assert_eq!(image.rootfs_type, RootfsType::Squashfs);
     assert!(image.rootfs_is_read_only);
+    let told = serde_json::to_value(&image).unwrap();
+    let has = |at: &serde_json::Value| at.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all = "preset arch ciVersion firecrackerVersion bundleId bundleDir kernelImagePath \
+               rootfsPath rootfsType rootfsIsReadOnly bootArgs source checksums sizes createdAt \
+               lastAccessedAt";
+    assert_eq!(has(&told).join(" "), all, "IBaseImageBundle in full");
+    let source = "type bucketUrl kernelKey rootfsKey";
+    assert_eq!(has(&told["source"]).join(" "), source);
     let content = std::fs::read(&image.kernel_image_path).unwrap();
     let sums = image.checksums.unwrap();
     assert_eq!(
