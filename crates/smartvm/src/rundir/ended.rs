@@ -178,8 +178,11 @@ impl Ended {
         if let Some(tail) = tail {
             message.push_str(&format!("; last lines: {tail}"));
         }
-        Error::new(ErrorKind::Vmm, message)
-            .hint(format!("`smartvm logs {}` shows what it printed", self.id))
+        let kind = match self.reason {
+            exit::Reason::LifetimeReached => ErrorKind::Timeout,
+            _ => ErrorKind::Vmm,
+        };
+        Error::new(kind, message).hint(format!("`smartvm logs {}` shows what it printed", self.id))
     }
 }
 

@@ -320,7 +320,8 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
                 Reason::VmmError
                 | Reason::KilledFromOutside
                 | Reason::GuestReset
-                | Reason::GuestPanic => record.to_error().because(failure),
+                | Reason::GuestPanic
+                | Reason::LifetimeReached => record.to_error().because(failure),
                 _ => failure,
             };
             failure.with_cleanup(cleanup)
