@@ -70,7 +70,7 @@ impl Host {
     fn request(&mut self, operation: Operation) {
         let mut bytes = Vec::new();
         let request = Request {
-            version: 2,
+            version: 3,
             operation,
         };
         request.encode(&mut bytes).expect("encoded");
@@ -140,7 +140,7 @@ fn wait_for_end(pid: i32) {
 fn the_greeting_comes_first_and_says_which_versions() {
     let mut host = Host::new(Guest::ordinary());
     let greeting = Greeting::decode(&host.receive().expect("a frame")).expect("a greeting");
-    assert_eq!(greeting.versions, [3, 2]);
+    assert_eq!(greeting.versions, [4, 3]);
     assert!(!greeting.agent.is_empty() && !greeting.boot_id.is_empty());
     host.end().expect("a host that leaves is no failure");
 }
@@ -165,7 +165,7 @@ fn randomness_that_is_none_is_refused_and_some_is_taken() {
 #[test]
 fn another_version_is_refused_whatever_it_asks_for() {
     for request in [
-        &br#"{"version":4,"operation":{"exec":{"argv":["true"]}}}"#[..],
+        &br#"{"version":5,"operation":{"exec":{"argv":["true"]}}}"#[..],
         br#"{"version":99,"unheard":{"of":[]}}"#,
         br#"{"version":0}"#,
     ] {
@@ -182,18 +182,19 @@ fn requests_that_make_no_sense_are_refused() {
         &b""[..],
         b"{",
         b"\xff\xff",
-        b"[2]",
-        br#"{"version":2}"#,
+        b"[3]",
+        br#"{"version":3}"#,
         br#"{"version":"1","operation":"ping"}"#,
-        br#"{"version":2,"operation":"dance"}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":["true"],"unheardOf":1}}}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":[]}}}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":[""]}}}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":["a\u0000b"]}}}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":["true"],"env":[["A=B","c"]]}}}"#,
-        br#"{"version":2,"operation":{"exec":{"argv":["true"],"env":[["","c"]]}}}"#,
-        br#"{"version":2,"operation":{"read-file":{"path":"relative"}}}"#,
-        br#"{"version":2,"operation":{"write-file":{"path":"/x","mode":4096}}}"#,
+        br#"{"version":3,"operation":"dance"}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":["true"],"unheardOf":1}}}"#,
+        br#"{"version":3,"operation":{"run-main":{"argv":["true"],"stdin":true}}}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":[]}}}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":[""]}}}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":["a\u0000b"]}}}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":["true"],"env":[["A=B","c"]]}}}"#,
+        br#"{"version":3,"operation":{"exec":{"argv":["true"],"env":[["","c"]]}}}"#,
+        br#"{"version":3,"operation":{"read-file":{"path":"relative"}}}"#,
+        br#"{"version":3,"operation":{"write-file":{"path":"/x","mode":4096}}}"#,
     ] {
         let mut host = Host::greeted();
         host.send(Kind::Request, request);

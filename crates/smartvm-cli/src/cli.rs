@@ -19,7 +19,9 @@ use crate::{output, verb};
     after_help = "Exit status: 0 done · 2 wrong usage or invalid spec · 3 no such thing · \
     4 wrong state for that · 5 this host can't · 1 anything else. \
     With a command (run -- CMD, exec, emulate): the command's own status, 128+n for a signal; \
-    124 deadline, 125 smartvm itself failed, 126 not executable, 127 not found."
+    124 deadline, 125 smartvm itself failed, 126 not executable, 127 not found.\n\n\
+    With --json, what smartvm says on standard error is one object a line, with one member: \
+    error (the last line of a failure), warning, note, progress, or log (with -v)."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -51,7 +53,7 @@ pub(crate) struct Global {
     /// A mirror of the bucket of Firecracker's images
     #[arg(long, global = true, value_name = "URL", env = "SMARTVM_BUCKET")]
     pub(crate) bucket: Option<String>,
-    /// Results and errors as JSON
+    /// Results as JSON, and errors, warnings and progress as lines of JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Say more (-vv: much more)
@@ -112,7 +114,7 @@ impl JailArgs {
         if jail.mode == Some(JailMode::Auto)
             && let Some(why) = why_not()
         {
-            output::note(format_args!(
+            output::warning(format_args!(
                 "Firecracker runs without a jail: {why} (--jail off says so silently)"
             ));
         }

@@ -42,9 +42,9 @@ impl CommandArgs {
     }
 }
 
-/// Runs it; returns its status as a shell tells it.
-pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> Result<u8> {
-    let mut command = Command::from_argv(argv).stdin(args.interactive);
+/// The command with all that was asked for but streams.
+pub(crate) fn command(args: &CommandArgs, argv: &[String]) -> Result<Command> {
+    let mut command = Command::from_argv(argv);
     for pair in &args.env {
         let (name, value) = pair
             .split_once('=')
@@ -57,6 +57,12 @@ pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> R
     if let Some(user) = &args.user {
         command = command.user(user);
     }
+    Ok(command)
+}
+
+/// Runs it; returns its status as a shell tells it.
+pub(crate) async fn run(agent: &Agent, args: &CommandArgs, argv: &[String]) -> Result<u8> {
+    let mut command = command(args, argv)?.stdin(args.interactive);
     // From before the size is looked at: no change of it is missed.
     let resizes = match args.tty {
         true => signal(SignalKind::window_change()).ok(),

@@ -5,6 +5,7 @@ mod detach_keys;
 mod guest_command;
 mod image_name;
 mod image_spec;
+mod log;
 mod output;
 mod progress;
 mod settings;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use smartvm::{Error, ErrorKind, Result};
 
 use crate::cli::Global;
+use crate::log::JsonLines;
 
 static JSON: AtomicBool = AtomicBool::new(false);
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -25,12 +26,13 @@ pub(crate) fn start_logging(global: &Global) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SMARTVM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+        .with_writer(std::io::stderr);
+    match global.json {
+        true => subscriber.event_format(JsonLines).init(),
+        false => subscriber.without_time().with_target(false).init(),
+    }
 }
 
 /// Whether results are to be JSON.
@@ -71,8 +73,29 @@ fn written(done: std::io::Result<()>) -> Result<()> {
 
 /// A line for whoever watches; not a result.
 pub(crate) fn note(text: impl std::fmt::Display) {
+    say("note", text);
+}
+
+/// Something that doesn't stop the work and that somebody should know.
+pub(crate) fn warning(text: impl std::fmt::Display) {
+    say("warning", text);
+}
+
+fn say(what: &str, text: impl std::fmt::Display) {
+    match (quiet(), json()) {
+        (true, _) => {}
+        (false, true) => {
+            let text = text.to_string();
+            event(&serde_json::json!({ what: { "message": text.trim_end() } }));
+        }
+        (false, false) => complain(format_args!("{text}")),
+    }
+}
+
+/// Something that happens, as JSON.
+pub(crate) fn event(value: &serde_json::Value) {
     if !quiet() {
-        complain(format_args!("{text}"));
+        complain(format_args!("{value}"));
     }
 }
 
@@ -95,6 +118,12 @@ pub(crate) fn usage(refusal: &clap::Error) -> ExitCode {
 
 /// Tells a failure and returns the exit status.
 pub(crate) fn failure(error: &Error, with_command: bool) -> u8 {
+    tell(error);
+    status(error, with_command)
+}
+
+/// Tells a failure, of several perhaps.
+pub(crate) fn tell(error: &Error) {
     if json() {
         complain(format_args!("{}", as_json(error)));
     } else {
@@ -106,7 +135,6 @@ pub(crate) fn failure(error: &Error, with_command: bool) -> u8 {
             complain(format_args!("hint: {hint}"));
         }
     }
-    status(error, with_command)
 }
 
 fn as_json(error: &Error) -> serde_json::Value {

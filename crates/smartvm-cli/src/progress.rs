@@ -81,10 +81,11 @@ impl Shown {
                     None => self.all.add(ProgressBar::new(0)),
                 };
                 new.set_style(style(total.is_some()));
+                // First, as what follows may be drawn at once.
+                new.set_message(short(layer, &url));
                 new.set_length(total.unwrap_or(0));
                 new.set_position(resumed_at);
                 new.reset_eta();
-                new.set_message(short(layer, &url));
                 self.bars.insert(layer.to_owned(), new);
             }
             download::Event::At(bytes) => {
@@ -134,7 +135,7 @@ impl Shown {
         if let Some(fields) = value.as_object_mut().filter(|_| !layer.is_empty()) {
             fields.insert("layer".into(), json!(layer));
         }
-        output::note(json!({ "progress": value }));
+        output::event(&json!({ "progress": value }));
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn complete(alone: bool) {
         ("/dev/shm", "tmpfs", safe, c"mode=1777"),
     ];
     if alone {
+        name_streams();
         table.push(("/sys/fs/cgroup", "cgroup2", kernel, c""));
         if !is_writable("/") {
             table.push(("/tmp", "tmpfs", safe, c"mode=1777"));
@@ -37,6 +38,23 @@ pub(crate) fn complete(alone: bool) {
             .and_then(|()| Ok(rustix::mount::mount(fstype, target, fstype, flags, data)?));
         if let Err(error) = mounted {
             log::error(&format!("mounting {target}: {error}"));
+        }
+    }
+}
+
+/// Gives the streams of whichever process looks their names in /dev, which programs write to.
+fn name_streams() {
+    for (name, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "fd/0"),
+        ("/dev/stdout", "fd/1"),
+        ("/dev/stderr", "fd/2"),
+    ] {
+        match std::os::unix::fs::symlink(target, name) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                log::error(&format!("naming {name}: {error}"));
+            }
+            _ => {}
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Request {
 pub enum Operation {
     /// Run a command.
     Exec(Exec),
+    /// Run the guest's main command. Since version 4.
+    RunMain(RunMain),
     /// Send a file's contents.
     ReadFile(ReadFile),
     /// Replace a file's contents.
@@ -74,6 +76,24 @@ pub struct Exec {
     /// Runs the command on a terminal of its own: stdout and stderr are then one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<Terminal>,
+}
+
+/// The guest's main command: its output goes to the console, and its end is the guest's. As for
+/// [`Exec`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunMain {
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// Environment variables, over the defaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(String, String)>,
+    /// The working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<PathBuf>,
+    /// The user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// The terminal that a command gets.

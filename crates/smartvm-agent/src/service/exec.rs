@@ -1,28 +1,23 @@
 //! A command's session: one poll loop between the host's connection and the command.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal};
 
 use super::connection::{Broken, Connection, poll_until};
+use super::ending::{self, Lingering};
 use super::session::{Failure, Guest};
-use super::spawn::{self, Child};
+use super::spawn::{self, Child, Outputs};
 use crate::protocol::{
     Accepted, ErrorCode, Exec, Exit, Frame, Kind, MAX_PAYLOAD, ProtocolError, Refusal, STDIN_WINDOW,
 };
 
 /// Credit is returned in steps of at least this many bytes, unless all stdin is consumed.
 const CREDIT_STEP: usize = STDIN_WINDOW as usize / 4;
-
-/// After the command has ended: how long its output may pause before the session ends, and how
-/// long it may go on at most, where a process that it left behind keeps it open.
-const OUTPUT_PAUSE: Duration = Duration::from_millis(100);
-const OUTPUT_LINGER: Duration = Duration::from_secs(2);
 
 /// Between SIGHUP and SIGKILL for a command whose host has gone.
 const HANGUP_GRACE: Duration = Duration::from_millis(200);
@@ -33,7 +28,7 @@ pub(crate) fn run(
     request: &Exec,
     guest: &Guest,
 ) -> Result<(), Failure> {
-    let child = spawn::spawn(request, guest)?;
+    let child = spawn::spawn(request, guest, Outputs::Apart)?;
     let mut running = Running::new(child, request.tty.is_some());
     running.never_block()?;
     Accepted {
@@ -77,8 +72,8 @@ struct Running {
     ending: bool,
     granted: usize,
     consumed: usize,
-    /// When the command was seen to have ended, and when output last came after that.
-    ended: Option<(Instant, Instant)>,
+    /// Since the command was seen to have ended.
+    ended: Option<Lingering>,
     reaped: bool,
 }
 
@@ -123,13 +118,8 @@ impl Running {
     }
 
     fn is_over(&self) -> bool {
-        let Some((ended, last)) = self.ended else {
-            return false;
-        };
-        let now = Instant::now();
-        self.outputs.iter().all(Option::is_none)
-            || now >= last + OUTPUT_PAUSE
-            || now >= ended + OUTPUT_LINGER
+        let through = self.outputs.iter().all(Option::is_none);
+        self.ended.is_some_and(|ended| through || ended.is_over())
     }
 
     fn wait(&mut self, connection: &mut Connection) -> Result<(), Broken> {
@@ -151,9 +141,7 @@ impl Running {
                 .outputs
                 .each_ref()
                 .map(|fd| watch(&mut fds, fd.as_ref().filter(|_| room), PollFlags::IN));
-            let deadline = self
-                .ended
-                .map(|(ended, last)| (last + OUTPUT_PAUSE).min(ended + OUTPUT_LINGER));
+            let deadline = self.ended.map(|ended| ended.deadline());
             poll_until(&mut fds, deadline.filter(|_| room))?;
             let of = |index: Option<usize>| {
                 index.map_or(PollFlags::empty(), |index| fds[index].revents())
@@ -169,8 +157,7 @@ impl Running {
         // While the host leaves no room, output that has been written waits in its pipe: that
         // is not a pause.
         if !process.is_empty() || (!room && self.ended.is_some()) {
-            let now = Instant::now();
-            self.ended = Some((now, now));
+            self.ended = Some(Lingering::begin());
         }
         Ok(())
     }
@@ -267,8 +254,8 @@ impl Running {
         match rustix::io::read(fd, &mut chunk) {
             Ok(length @ 1..) => {
                 connection.queue(kind, &chunk[..length])?;
-                if let Some((_, last)) = &mut self.ended {
-                    *last = Instant::now();
+                if let Some(ended) = &mut self.ended {
+                    ended.hear();
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -288,22 +275,9 @@ impl Running {
 
     /// The end of a command that has ended.
     fn reap(&mut self) -> Result<Exit, Failure> {
-        let failed =
-            |error: io::Error| Refusal::new(ErrorCode::Failed, format!("waiting: {error}"));
-        let id = WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd));
-        let status = loop {
-            match rustix::process::waitid(id.clone(), WaitIdOptions::EXITED) {
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(failed(error.into()).into()),
-                Ok(Some(status)) => break status,
-                Ok(None) => return Err(failed(io::Error::other("no status")).into()),
-            }
-        };
+        let exit = ending::reap(&self.pidfd)?;
         self.reaped = true;
-        Ok(match status.terminating_signal() {
-            Some(signal) => Exit::Signal(signal),
-            None => Exit::Code(status.exit_status().unwrap_or(0)),
-        })
+        Ok(exit)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::connection::{Broken, Connection};
+use super::main_command::{self, Place};
 use super::{address, entropy, exec, file};
 use crate::protocol::{
     ErrorCode, Greeting, Kind, Operation, Pong, Refusal, Request, SetClock, VERSIONS, encode,
@@ -31,6 +32,9 @@ pub struct Guest {
     pub shutdown: Option<fn() -> io::Result<()>>,
     /// The soft limit on descriptors that commands get; None leaves them the agent's own.
     pub descriptors: Option<u64>,
+    /// Where the main command's output goes: `/dev/console`.
+    pub console: PathBuf,
+    pub(crate) main: Place,
 }
 
 impl Guest {
@@ -40,6 +44,8 @@ impl Guest {
             etc: "/etc".into(),
             shutdown: None,
             descriptors: None,
+            console: "/dev/console".into(),
+            main: Place::default(),
         }
     }
 
@@ -69,6 +75,21 @@ impl From<crate::protocol::ProtocolError> for Failure {
     }
 }
 
+/// What is left to do when a session has come to its end.
+pub(crate) struct End {
+    /// How long the host may take to close the connection.
+    pub(crate) patience: Duration,
+    /// Ends the guest after that.
+    pub(crate) shutdown: Option<fn() -> io::Result<()>>,
+}
+
+impl End {
+    const PLAIN: Self = Self {
+        patience: CLOSE_PATIENCE,
+        shutdown: None,
+    };
+}
+
 /// Serves one session on a connected socket or port, from the greeting to the end.
 ///
 /// # Errors
@@ -77,11 +98,16 @@ pub fn serve(fd: OwnedFd, guest: &Guest) -> io::Result<()> {
     let mut connection = Connection::new(fd)?;
     let result = session(&mut connection, guest);
     let outcome = match &result {
-        Ok(()) | Err(Failure::Broken(Broken::Gone)) => Ok(()),
+        Ok(_) | Err(Failure::Broken(Broken::Gone)) => Ok(()),
         Err(failure) => Err(io::Error::other(failure.to_string())),
     };
     match result {
-        Ok(()) => connection.finish(CLOSE_PATIENCE),
+        Ok(end) => {
+            connection.finish(end.patience);
+            if let Some(shutdown) = end.shutdown {
+                shutdown()?;
+            }
+        }
         Err(Failure::Refused(refusal)) => refuse(connection, refusal),
         Err(Failure::Broken(Broken::Protocol(error))) => {
             refuse(
@@ -111,7 +137,7 @@ fn refuse(mut connection: Connection, mut refusal: Refusal) {
     }
 }
 
-fn session(connection: &mut Connection, guest: &Guest) -> Result<(), Failure> {
+fn session(connection: &mut Connection, guest: &Guest) -> Result<End, Failure> {
     Greeting {
         versions: VERSIONS.to_vec(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -122,24 +148,25 @@ fn session(connection: &mut Connection, guest: &Guest) -> Result<(), Failure> {
 
     let request = receive_request(connection)?;
     match request.operation {
-        Operation::Exec(command) => exec::run(connection, &command, guest),
-        Operation::ReadFile(what) => file::read(connection, &what),
-        Operation::WriteFile(what) => file::write(connection, &what),
+        Operation::Exec(command) => exec::run(connection, &command, guest)?,
+        Operation::RunMain(command) => return main_command::run(connection, &command, guest),
+        Operation::ReadFile(what) => file::read(connection, &what)?,
+        Operation::WriteFile(what) => file::write(connection, &what)?,
         Operation::Ping => {
             pong().encode(connection.buffer())?;
-            Ok(connection.flush(None)?)
+            connection.flush(None)?;
         }
         Operation::SetClock(time) => {
             set_clock(time)?;
-            done(connection)
+            done(connection)?;
         }
         Operation::AddEntropy(entropy) => {
             entropy::add(&entropy)?;
-            done(connection)
+            done(connection)?;
         }
         Operation::MoveAddress(wanted) => {
             address::change(&wanted)?;
-            done(connection)
+            done(connection)?;
         }
         Operation::Shutdown => {
             let shutdown = guest.shutdown.ok_or_else(|| {
@@ -152,9 +179,9 @@ fn session(connection: &mut Connection, guest: &Guest) -> Result<(), Failure> {
             shutdown().map_err(|error| {
                 Refusal::new(ErrorCode::Failed, format!("shutting down: {error}"))
             })?;
-            Ok(())
         }
     }
+    Ok(End::PLAIN)
 }
 
 fn receive_request(connection: &mut Connection) -> Result<Request, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -36,8 +36,17 @@ pub(crate) struct Child {
     pub(crate) stderr: Option<OwnedFd>,
 }
 
+/// Where a command without a terminal writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outputs {
+    /// Two pipes, for standard output and standard error.
+    Apart,
+    /// One pipe for both, in the order in which they are written.
+    Together,
+}
+
 /// Starts what `request` asks for.
-pub(crate) fn spawn(request: &Exec, guest: &Guest) -> Result<Child, Refusal> {
+pub(crate) fn spawn(request: &Exec, guest: &Guest, outputs: Outputs) -> Result<Child, Refusal> {
     let Some(name) = request.argv.first().filter(|name| !name.is_empty()) else {
         return Err(Refusal::new(
             ErrorCode::BadRequest,
@@ -56,27 +65,42 @@ pub(crate) fn spawn(request: &Exec, guest: &Guest) -> Result<Child, Refusal> {
         .args(&request.argv[1..])
         .env_clear()
         .envs(&environment);
-    let master = match &request.tty {
-        Some(terminal) => Some(attach_terminal(&mut command, terminal, &login)?),
+    let (master, outputs) = match &request.tty {
+        Some(terminal) => (
+            Some(attach_terminal(&mut command, terminal, &login)?),
+            [None, None],
+        ),
         None => {
+            let (stdout, its_stdout) = output_pipe(&login)?;
+            let (stderr, its_stderr) = match outputs {
+                Outputs::Apart => {
+                    let (ours, its) = output_pipe(&login)?;
+                    (Some(ours), its)
+                }
+                Outputs::Together => {
+                    let its = its_stdout.try_clone();
+                    (None, its.map_err(|error| no_pipe(&error))?)
+                }
+            };
             command
                 .stdin(if request.stdin {
                     Stdio::piped()
                 } else {
                     Stdio::null()
                 })
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            None
+                .stdout(its_stdout)
+                .stderr(its_stderr);
+            (None, [Some(stdout), stderr])
         }
     };
+    let [stdout, stderr] = outputs;
     become_the_user(&mut command, &login, &directory, master.is_some(), guest);
 
     let mut child = command
         .spawn()
         .map_err(|error| refusal(&error, name, &directory, &login))?;
-    // The command keeps copies of the terminal's other end until it is dropped, and as long
-    // as one is open here the terminal never reports its end.
+    // The command keeps copies of the other ends until it is dropped, and as long as one is
+    // open here neither terminal nor pipe reports its end.
     drop(command);
     let failed =
         |error: Errno| Refusal::new(ErrorCode::Failed, format!("following {name:?}: {error}"));
@@ -91,17 +115,14 @@ pub(crate) fn spawn(request: &Exec, guest: &Guest) -> Result<Child, Refusal> {
                 Some(copy(master)?),
             )
         }
-        None => (
-            child.stdin.take().map(OwnedFd::from),
-            child.stdout.take().map(OwnedFd::from),
-        ),
+        None => (child.stdin.take().map(OwnedFd::from), stdout),
     };
     Ok(Child {
         pid,
         pidfd,
         stdin,
         stdout,
-        stderr: child.stderr.take().map(OwnedFd::from),
+        stderr,
     })
 }
 
@@ -188,6 +209,25 @@ fn find_program(name: &str, path: &str, directory: &Path) -> Result<PathBuf, Ref
             format!("{name}: command not found in the guest"),
         ),
     })
+}
+
+/// Makes a pipe for the command's output: our end, and its own, which belongs to its user, as
+/// programs open their output again by name (/dev/stdout).
+fn output_pipe(login: &Login) -> Result<(OwnedFd, PipeWriter), Refusal> {
+    let make = || -> io::Result<(OwnedFd, PipeWriter)> {
+        let (ours, its) = io::pipe()?;
+        if is_superuser() {
+            let uid = rustix::fs::Uid::from_raw(login.uid);
+            rustix::fs::fchown(&its, Some(uid), None)?;
+        }
+        Ok((ours.into(), its))
+    };
+    make().map_err(|error| no_pipe(&error))
+}
+
+fn no_pipe(error: &io::Error) -> Refusal {
+    let message = format!("making a pipe for the command's output: {error}");
+    Refusal::new(ErrorCode::Failed, message)
 }
 
 /// Makes a terminal, gives its end to the command and returns ours.

@@ -42,6 +42,8 @@ enum ImageVerb {
     Pull(Box<pull::PullArgs>),
     /// List the images in the store
     Ls,
+    /// Tell what images, kept layers and downloads take on disk
+    Usage,
     /// Remove images that no VM uses
     Rm(store::Images),
     /// Make room: remove the images that were used longest ago and that no VM uses
@@ -174,6 +176,7 @@ pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
         }
         ImageVerb::Pull(args) => pull::run(&vms()?, *args, watch).await?,
         ImageVerb::Ls => store::list(&store::store(&vms()?)?)?,
+        ImageVerb::Usage => store::usage(&store::store(&vms()?)?)?,
         ImageVerb::Rm(images) => store::remove(&store::store(&vms()?)?, &images)?,
         ImageVerb::Prune(args) => store::prune(&store::store(&vms()?)?, &args)?,
         ImageVerb::Clone { image, name } => {
@@ -203,7 +206,7 @@ pub(crate) async fn run(global: &Global, args: ImageArgs) -> Result<u8> {
 pub(crate) fn told(progress: Progress) {
     match progress {
         Progress::Stage(stage) => output::note(stage),
-        Progress::Note(note) => output::note(format_args!("note: {note}")),
+        Progress::Note(note) => output::warning(format_args!("note: {note}")),
         _ => {}
     }
 }
@@ -260,7 +263,7 @@ fn options(args: BuildArgs) -> Result<BuildOptions> {
 fn verify(bundle: &Bundle, watch: &mut Watch<'_>) -> Result<()> {
     let unchecked = bundle.verify(watch)?;
     for role in &unchecked {
-        output::note(format_args!(
+        output::warning(format_args!(
             "note: the manifest has no checksum of the {role}"
         ));
     }

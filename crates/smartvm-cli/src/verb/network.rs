@@ -53,7 +53,7 @@ pub(crate) fn run(smartvm: &SmartVm, args: &NetworkArgs) -> Result<u8> {
 /// Tells of other programs that drop what guests send.
 pub(crate) fn warn(chains: &[ForeignChain]) {
     for chain in chains {
-        output::note(format_args!(
+        output::warning(format_args!(
             "{} ({}) drops what guests send; this admits them: {}",
             chain.owner, chain.chain, chain.admit
         ));

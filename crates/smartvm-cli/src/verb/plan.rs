@@ -43,7 +43,7 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> Result<u8> {
         None => "generated-id".parse()?,
     };
     if found.is_none() {
-        output::note(format_args!(
+        output::warning(format_args!(
             "no Firecracker was found: planning for {ASSUMED}"
         ));
     }

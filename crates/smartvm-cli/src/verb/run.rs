@@ -26,7 +26,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 #[command(after_help = "Examples:
   smartvm run --image ./image -- uname -a
   smartvm run -it --image ./image -- sh
-  smartvm run --detach --id web --network --image ./image
+  smartvm run --detach --id web --network --image nginx    # what the image says
+  smartvm run --detach --id web --image ./image -- httpd -f
   smartvm run -f vm.json                    # attached to its console")]
 pub(crate) struct RunArgs {
     /// The spec: JSON, TOML or YAML
@@ -70,8 +71,9 @@ pub(crate) struct RunArgs {
     /// End it after so many seconds
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
-    /// Print its id and let it live on
-    #[arg(short, long, conflicts_with = "command")]
+    /// Print its id and let it live on: until its command has ended, if it has one, whose output
+    /// goes to the console (`smartvm logs`)
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
     detach: bool,
     #[command(flatten)]
     how: CommandArgs,
@@ -81,7 +83,8 @@ pub(crate) struct RunArgs {
     jail: JailArgs,
     #[command(flatten)]
     leave: DetachArgs,
-    /// The command and its arguments; without one, the console is attached
+    /// The command and its arguments [default: what the image says; without any, the console is
+    /// attached]
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
 }
@@ -95,6 +98,10 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
         true => StopMode::Graceful(SHUTDOWN_PATIENCE),
         false => StopMode::Kill,
     };
+    let mut options = StartOptions::default();
+    if args.detach && !command.is_empty() {
+        options = options.main_command(guest_command::command(&how, &command)?);
+    }
     let mut interrupted = Interrupted::listen()?;
     let mut vm = tokio::select! {
         created = smartvm.create(&spec) => created?,
@@ -102,7 +109,6 @@ pub(crate) async fn run(smartvm: &SmartVm, args: &RunArgs) -> Result<u8> {
     };
     // Its run dir tells from now on which image it uses.
     drop(image);
-    let options = StartOptions::default();
     let started = tokio::select! {
         started = vm.start(&options) => started.map(|()| None),
         status = interrupted.status() => Ok(Some(status)),
@@ -208,7 +214,7 @@ impl RunArgs {
     fn process(&self, image: Option<&Image>) -> (CommandArgs, Vec<String>) {
         let (mut how, mut command) = (self.how.clone(), self.command.clone());
         let process = image.and_then(|image| image.bundle().manifest().process.as_ref());
-        if let Some(process) = process.filter(|_| !self.detach) {
+        if let Some(process) = process {
             if command.is_empty() {
                 command = process.argv();
             }

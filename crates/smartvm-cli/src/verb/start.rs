@@ -17,8 +17,9 @@ pub(crate) struct StartArgs {
 
 pub(crate) async fn run(smartvm: &SmartVm, args: &StartArgs) -> Result<u8> {
     let id = smartvm.runtime().resolve(&args.id)?;
-    let mut vm = smartvm.get_created(&id).await?;
+    // Its plan is made anew, with the Firecracker that there is.
     smartvm.ensure_binary(&progress::downloads()).await?;
+    let mut vm = smartvm.get_created(&id).await?;
     vm.start(&StartOptions::default()).await?;
     output::line(vm.id())?;
     Ok(0)

@@ -47,7 +47,7 @@ pub(super) fn first_failure(results: Vec<Result<smartvm::rundir::Ended>>) -> Res
         };
         match (failure, &first) {
             (Some(failure), None) => first = Some(failure),
-            (Some(another), Some(_)) => output::note(format_args!("smartvm: {another}")),
+            (Some(another), Some(_)) => output::tell(&another),
             (None, _) => {}
         }
     }

@@ -4,10 +4,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::docker_registry::Registry;
-use crate::support::{Vm, image, smartvm};
+use crate::support::{Vm, image, smartvm, until};
 
 fn umoci(dir: &Path, words: &[&str]) {
     let mut command = Command::new("umoci");
@@ -26,7 +26,7 @@ fn layout(dir: &Path, command: &str) {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for name in ["sh", "ls", "id", "cat"] {
+    for name in ["sh", "ls", "id", "cat", "sleep"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     std::fs::write(root.join("srv/lower"), "1").unwrap();
@@ -77,8 +77,40 @@ fn an_image_of_a_registry_runs_what_it_says_with_what_it_says() {
     };
     run(&[]).code(7).stdout(SAID);
 
-    // A command in it is run as the image's own would be.
-    let vm = Vm::of("registry-vm", &["--image", &name]);
+    // Detached it runs by itself, and its end is the VM's.
+    let logs = |id: &str| {
+        let logs = smartvm().args(["logs", id]).assert().success();
+        String::from_utf8_lossy(&logs.get_output().stdout).replace('\r', "")
+    };
+    let end = |id: &str| {
+        let waited = smartvm().args(["wait", id]).assert().success();
+        String::from_utf8_lossy(&waited.get_output().stdout).into_owned()
+    };
+    let alone = Vm::of("registry-alone", &["--image", &name]);
+    assert_eq!(end(&alone.id), "its command ended: exit status 7\n");
+    assert!(logs(&alone.id).contains(SAID), "{}", logs(&alone.id));
+    let inspected = smartvm().args(["inspect", &alone.id]).assert().success();
+    let record: Value = serde_json::from_slice(&inspected.get_output().stdout).unwrap();
+    assert_eq!(
+        record[0]["reason"],
+        json!({ "command-ended": { "code": 7 } })
+    );
+    assert_eq!(record[0]["state"], "failed", "as its command did");
+    run(&["--detach", "--id", "registry-none", "--", "/no/such"])
+        .code(127)
+        .stdout("");
+    let none = Vm::named("registry-none");
+    let why = end(&none.id);
+    assert!(why.starts_with("it could not be started: "), "{why}");
+
+    // Another command instead of the image's, whose output may be opened by name; one more in
+    // the same guest is run as the image's own would be.
+    let script = "echo $GREETING from $(pwd) to $(id -u) > /dev/stdout; sleep 1000";
+    let words = ["--image", &name, "--", "sh", "-c", script];
+    let vm = Vm::of("registry-vm", &words);
+    until("its first word", || {
+        logs(&vm.id).contains("hello from /srv to 1000\n")
+    });
     let script = ["sh", "-c", "echo $GREETING $(pwd) $(id -u)"];
     vm.exec(&[], &script)
         .assert()

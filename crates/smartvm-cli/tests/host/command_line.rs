@@ -186,6 +186,11 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     corner.command().arg("--help").assert().success();
     corner.command().arg("frobnicate").assert().code(2);
     corner.command().args(["run", "--image"]).assert().code(2);
+    // What lives on by itself has nobody's terminal.
+    for flag in ["-i", "-t"] {
+        let run = ["run", "--detach", flag, "--image", "./image", "--", "sh"];
+        corner.command().args(run).assert().code(2);
+    }
     corner.command().args(["stop", "nobody"]).assert().code(3);
 }
 

@@ -55,7 +55,7 @@ fn an_image_is_pulled_seen_run_and_kept_while_a_vm_uses_it() {
     assert!(told.contains("in use by VM a"), "{told}");
     run(&["image", "pull", "--force", "--manifest-path", &manifest]).code(4);
     let pruned = json(&corner, &["image", "prune", "--max-size", "0"]);
-    assert_eq!(pruned[0]["name"], "copy");
+    assert_eq!(pruned["images"][0]["name"], "copy");
     // Two others come, and two are kept besides the one in use.
     for id in ["two", "three"] {
         let path = offer(&corner, id);
@@ -93,7 +93,7 @@ fn an_image_is_pulled_seen_run_and_kept_while_a_vm_uses_it() {
         let told = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
         assert!(told.contains(&format!("in use by {user}")), "{told}");
         let pruned = json(&corner, &["image", "prune", "--max-size", "0"]);
-        assert_ne!(pruned[0]["name"], "web");
+        assert_ne!(pruned["images"][0]["name"], "web");
         run(&["image", "pull", "--manifest-path", &offer(&corner, "three")]).success();
         run(&["image", "pull", "--manifest-path", &offer(&corner, "four")]).success();
         let left = names(json(&corner, &["image", "ls"]));
@@ -152,4 +152,43 @@ fn firecracker_versions_are_listed_and_one_in_use_is_kept() {
     run(&["snapshot", "rm", "base"]).success();
     run(&["firecracker", "rm", "1.12.1"]).success();
     run(&["firecracker", "rm", "1.12.1"]).code(3);
+}
+
+#[test]
+fn with_json_warnings_are_lines_of_json_too() {
+    let corner = Corner::new();
+    let told = |command: &mut assert_cmd::Command| -> Vec<Value> {
+        let done = command.assert().success();
+        let text = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect(&text)
+    };
+    let pull = |id: &str, words: &[&str]| {
+        let manifest = offer(&corner, id);
+        let mut pull = corner.command();
+        pull.args(["image", "pull", "--manifest-path", &manifest])
+            .args(words);
+        told(&mut pull)
+    };
+    assert_eq!(pull("one", &["--json"]), [Value::Null; 0]);
+    pull("two", &["--json"]);
+    // A third image drives out the first.
+    let lines = pull("three", &["--json"]);
+    let [warning] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    let message = warning["warning"]["message"].as_str().unwrap();
+    assert!(message.contains("one"), "{message}");
+    assert_eq!(pull("four", &["--json", "--quiet"]), [Value::Null; 0]);
+
+    // One of the command's own, and not of the library's.
+    let spec = corner.spec_file(&corner.small());
+    let mut plan = corner.command();
+    plan.args(["--json", "plan", "-f"])
+        .arg(&spec)
+        .env_remove("SMARTVM_FIRECRACKER")
+        .env("PATH", "");
+    let lines = told(&mut plan);
+    let message = lines[0]["warning"]["message"].as_str().unwrap();
+    assert!(message.starts_with("no Firecracker was found"), "{message}");
 }

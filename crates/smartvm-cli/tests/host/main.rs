@@ -15,11 +15,13 @@ mod emulate;
 mod faults;
 mod firewall;
 mod images;
+mod import;
 mod jail;
 mod keeper;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod lifecycle;
+mod mirror;
 mod network;
 #[path = "../shared/pty.rs"]
 mod pty;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::docker_registry::{ALI_BASE64, Registry, layers, layout};
 use crate::images::offer;
+use crate::mirror::{Mirror, bucket};
 use crate::support::Corner;
 
 /// A corner with an image whose kernel serves others, and what is run in it.
@@ -23,6 +24,13 @@ impl Bench {
             .run(&["image", "pull", "--manifest-path", &manifest])
             .success();
         bench
+    }
+
+    /// Without any image.
+    fn empty() -> Self {
+        Self {
+            corner: Corner::new(),
+        }
     }
 
     fn command(&self, args: &[&str]) -> assert_cmd::Command {
@@ -304,4 +312,74 @@ fn what_a_registry_lies_about_or_is_not_for_us_is_refused_and_leaves_nothing() {
         .success()
         .stdout("tool-many\n");
     bench.run(&["image", "verify", "tool-many"]).success();
+}
+
+#[test]
+fn firecrackers_own_image_lends_its_kernel_where_there_is_no_other() {
+    let bench = Bench::empty();
+    let registry = Registry::start(&bench.corner.file("registry"));
+    layout(&bench.layout(), "one", &[("file", b"1")]);
+    registry.push(&bench.layout(), "one", "tool:1");
+    let name = registry.name("tool:1");
+    let kernel = std::fs::read(bench.corner.file("tiny")).unwrap();
+    let mirror = Mirror::start(bucket(&kernel, b"root"));
+    let url = mirror.url("/bucket");
+    let pulled = bench
+        .run(&["image", "pull", "--bucket", &url, &name])
+        .success()
+        .stdout("tool-1\n");
+    assert!(told(&pulled).contains("fetching Firecracker's own"));
+    let ci = "firecracker-ci-v1.12-x86_64";
+    assert_eq!(bench.names(), [ci, "tool-1"]);
+    let kernel_of = |name: &str| {
+        let image = bench.json(&["image", "inspect", name]);
+        let dir = image["directory"].as_str().unwrap().to_owned();
+        let path = &image["manifest"]["kernel"]["path"];
+        std::fs::read(Path::new(&dir).join(path.as_str().unwrap())).unwrap()
+    };
+    assert!(kernel_of("tool-1") == kernel && kernel_of(ci) == kernel);
+    // By its name as well.
+    let named = ["image", "pull", "--name", "again", "--kernel-from", ci];
+    bench.run(&[&named[..], &[&name]].concat()).success();
+    assert!(kernel_of("again") == kernel);
+    let run = ["run", "--assume-kvm", "-d", "--id", "a", "--image", "again"];
+    bench.run(&run).success();
+    bench.run(&["rm", "--force", "a"]).success();
+}
+
+#[test]
+fn what_layers_take_is_told_and_given_back() {
+    let bench = Bench::new();
+    let registry = Registry::start(&bench.corner.file("registry"));
+    // What no compression makes smaller.
+    let mut noise = vec![0; 1 << 20];
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
+    std::io::Read::read_exact(&mut random, &mut noise).unwrap();
+    layout(&bench.layout(), "one", &[("noise", &noise)]);
+    registry.push(&bench.layout(), "one", "tool:1");
+    let before = bench.json(&["image", "usage"]);
+    assert_eq!(before["layerBytes"], 0);
+    let ls = || {
+        let listed = bench.run(&["image", "ls"]).success();
+        String::from_utf8(listed.get_output().stdout.clone()).unwrap()
+    };
+    assert!(!ls().contains("layers kept"));
+    bench
+        .run(&["image", "pull", &registry.name("tool:1")])
+        .success();
+    let usage = bench.json(&["image", "usage"]);
+    let bytes = usage["layerBytes"].as_u64().unwrap();
+    assert!(bytes >= 1 << 20, "{usage}");
+    let images = |usage: &Value| usage["imageBytes"].as_u64().unwrap();
+    assert!(images(&usage) > images(&before), "{usage}");
+    assert!(ls().contains("layers kept beside them: 1.0"), "{}", ls());
+    // Layers go before images do.
+    let most = images(&usage).to_string();
+    let pruned = bench.json(&["image", "prune", "--max-size", &most]);
+    assert_eq!(
+        (&pruned["layerBytes"], &pruned["images"]),
+        (&bytes.into(), &json!([]))
+    );
+    assert_eq!(bench.json(&["image", "usage"])["layerBytes"], 0);
+    assert_eq!(bench.names(), ["base", "tool-1"]);
 }

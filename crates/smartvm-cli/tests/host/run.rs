@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetattr;
 use smartvm_emulate::tiny_guest::LINE;
 
-use crate::support::{Corner, SMARTVM, firecracker};
+use crate::support::{Corner, SMARTVM, eventually, firecracker};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -77,6 +77,43 @@ fn a_guest_that_never_comes_up_is_ended_at_the_timeout_with_124() {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     assert_eq!(ended(&mut command.spawn().unwrap()).code(), Some(124));
     assert_eq!(corner.picture(), before);
+}
+
+#[test]
+fn a_detached_vm_whose_command_never_begins_is_none_and_leaves_nothing() {
+    let corner = Corner::new();
+    let words = |more: &[&'static str]| [&["--detach"], more, &["--", "true"]].concat();
+    // It has no agent: nobody answers.
+    let mut late = run(&corner, &words(&["--timeout", "2"]));
+    let mut left = run(&corner, &words(&[]));
+    let before = corner.picture();
+    late.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = late.spawn().unwrap();
+    assert_eq!(ended(&mut child).code(), Some(124));
+    let mut said = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "no id of a VM that is none");
+    assert_eq!(corner.picture(), before);
+
+    left.stdin(Stdio::null()).stdout(Stdio::null());
+    for (signal, status) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        let mut child = left.spawn().unwrap();
+        // From then on its agent is waited for.
+        eventually("the guest runs", || {
+            let vms = corner.smartvm().list().unwrap();
+            let console = vms.first().map(|(id, _)| {
+                let run_dir = corner.file("run").join(id.as_str());
+                std::fs::read(run_dir.join("console.log")).unwrap_or_default()
+            });
+            let line = LINE.trim_end().as_bytes();
+            console.is_some_and(|it| it.windows(line.len()).any(|part| part == line))
+        });
+        rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(ended(&mut child).code(), status);
+        // Once there is nobody but its keeper to end it.
+        eventually("all is given back", || corner.picture() == before);
+    }
 }
 
 #[test]

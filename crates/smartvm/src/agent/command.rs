@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use smartvm_agent::protocol::{Exec, Exit, Terminal};
 
 /// A command to run in a guest.
@@ -92,7 +93,8 @@ impl Command {
 }
 
 /// How a command in a guest ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ExitStatus {
     /// By itself, with this status: 0 to 255.
     Code(i32),

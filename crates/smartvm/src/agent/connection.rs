@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use smartvm_agent::protocol::{
-    Accepted, AddEntropy, ENTROPY_SINCE, Exec, Frame, Greeting, Kind, MOVE_SINCE, MoveAddress,
-    Operation, Pong, ProtocolError, ReadFile, Request, SetClock, WriteFile, negotiate,
+    Accepted, AddEntropy, Exec, Frame, Greeting, Kind, MAIN_SINCE, MoveAddress, Operation, Pong,
+    ProtocolError, ReadFile, Request, RunMain, SetClock, WriteFile, negotiate,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,6 +16,21 @@ use super::session::{Session, Stream};
 use super::wire::{Incoming, Outgoing};
 use crate::network::Move;
 use crate::{Error, ErrorKind, Result};
+
+/// The main command of a guest, begun. For as long as this lives, at most ten seconds, the guest
+/// outlives its command: so its end can't come before who started it has noted that it runs.
+#[derive(Debug)]
+pub struct MainCommand {
+    pid: Option<i32>,
+    _connection: Connection,
+}
+
+impl MainCommand {
+    /// The command's process id in the guest.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+}
 
 /// A connection on which the agent has greeted. It carries one request: then it is used up.
 pub struct Connection {
@@ -89,6 +104,47 @@ impl Connection {
         Ok(Session::new(self.incoming, self.outgoing, doing, pid))
     }
 
+    /// As [`super::Agent::run_main`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_main(mut self, command: &Command, deadline: Duration) -> Result<MainCommand> {
+        let Exec {
+            argv,
+            env,
+            cwd,
+            user,
+            stdin,
+            tty,
+        } = command.request().clone();
+        let doing = match argv.first() {
+            Some(program) => format!("running {program:?} as the guest's main command"),
+            None => "running the guest's main command".to_owned(),
+        };
+        if stdin || tty.is_some() {
+            let message = format!("{doing}: it can have neither a standard input nor a terminal");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if self.version < MAIN_SINCE {
+            let agent = &self.greeting.agent;
+            let message = format!("{doing}: its agent {agent} is too old for that");
+            return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
+        }
+        let request = RunMain {
+            argv,
+            env,
+            cwd,
+            user,
+        };
+        let accepted = self
+            .begin(Operation::RunMain(request), &doing, deadline)
+            .await?;
+        Ok(MainCommand {
+            pid: accepted.pid,
+            _connection: self,
+        })
+    }
+
     /// As [`super::Agent::read_file`].
     ///
     /// # Errors
@@ -154,13 +210,6 @@ impl Connection {
     /// As there.
     pub async fn add_entropy(self, bytes: &[u8], deadline: Duration) -> Result<()> {
         const DOING: &str = "giving the guest randomness";
-        if self.version < ENTROPY_SINCE {
-            let message = format!(
-                "{DOING}: its agent {} is too old for that",
-                self.greeting.agent
-            );
-            return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
-        }
         self.ask(
             Operation::AddEntropy(AddEntropy::new(bytes)),
             DOING,
@@ -176,13 +225,6 @@ impl Connection {
     /// As there.
     pub async fn move_address(self, wanted: &Move, deadline: Duration) -> Result<()> {
         const DOING: &str = "giving the guest another address";
-        if self.version < MOVE_SINCE {
-            let message = format!(
-                "{DOING}: its agent {} is too old for that",
-                self.greeting.agent
-            );
-            return Err(Error::new(ErrorKind::Guest, message).hint(fault::OTHER_VERSION));
-        }
         let request = MoveAddress {
             from: wanted.from,
             to: wanted.to,

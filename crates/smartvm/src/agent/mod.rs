@@ -39,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub use command::{Command, ExitStatus};
-pub use connection::Connection;
+pub use connection::{Connection, MainCommand};
 pub use fault::{refusal, status_for_shell};
 pub use file::FileInfo;
 pub use pump::Output;
@@ -155,6 +155,19 @@ impl Agent {
     pub async fn exec(&self, command: &Command) -> Result<Session> {
         let connection = self.connect(self.patience).await?;
         connection.exec(command, self.patience).await
+    }
+
+    /// Starts the guest's main command: what it writes goes to the guest's console, and when it
+    /// ends, the guest does; the record of its VM then tells how. It needs no connection. A
+    /// guest has one at most.
+    ///
+    /// # Errors
+    /// As for [`Agent::exec`]; [`ErrorKind::Invalid`] for a command with a standard input or a
+    /// terminal; [`ErrorKind::Guest`] if the guest has one already, has no console, or its
+    /// agent is older than this operation.
+    pub async fn run_main(&self, command: &Command) -> Result<MainCommand> {
+        let connection = self.connect(self.patience).await?;
+        connection.run_main(command, self.patience).await
     }
 
     /// Copies a regular file of the guest into `writer`.

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smartvm_agent::protocol::Exit;
+
+use crate::agent::ExitStatus;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,8 @@ pub enum Reason {
     Killed,
     /// The guest reset itself (`reboot`, or the agent's power-off).
     GuestReset,
+    /// The guest's main command ended, and the guest with it.
+    CommandEnded(ExitStatus),
     /// The guest's kernel panicked.
     GuestPanic,
     /// Its time was up (`maxRuntimeS`, `--timeout`).
@@ -85,15 +90,21 @@ pub enum Reason {
 impl Reason {
     /// Whether this is an end that a user would call a failure.
     pub fn is_failure(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::CommandEnded(status) => !status.success(),
             Self::GuestPanic
-                | Self::StartFailed(_)
-                | Self::KilledFromOutside
-                | Self::VmmError
-                | Self::HostRebooted
-                | Self::Unknown
-        )
+            | Self::StartFailed(_)
+            | Self::KilledFromOutside
+            | Self::VmmError
+            | Self::HostRebooted
+            | Self::Unknown => true,
+            Self::Stopped
+            | Self::Killed
+            | Self::GuestReset
+            | Self::LifetimeReached
+            | Self::OwnerEnded
+            | Self::KeeperStopped => false,
+        }
     }
 }
 
@@ -103,6 +114,7 @@ impl fmt::Display for Reason {
             Self::Stopped => out.write_str("stopped"),
             Self::Killed => out.write_str("killed on request"),
             Self::GuestReset => out.write_str("the guest reset"),
+            Self::CommandEnded(status) => write!(out, "its command ended: {status}"),
             Self::GuestPanic => out.write_str("the guest's kernel panicked"),
             Self::LifetimeReached => out.write_str("its time was up"),
             Self::OwnerEnded => out.write_str("its owner ended"),
@@ -120,18 +132,25 @@ impl fmt::Display for Reason {
 /// asked for the end.
 pub fn reason_unasked(ended: Ended, console_tail: &[u8]) -> Reason {
     match ended {
-        // A triple fault and a reset after a panic look like a reboot: the console tells.
-        Ended::Exited(0) if has_panic(console_tail) => Reason::GuestPanic,
-        Ended::Exited(0) => Reason::GuestReset,
+        Ended::Exited(0) => reason_of_reset(console_tail),
         Ended::Exited(_) => Reason::VmmError,
         Ended::Killed(_) => Reason::KilledFromOutside,
         Ended::Unseen => Reason::Unknown,
     }
 }
 
-fn has_panic(console: &[u8]) -> bool {
-    const SIGN: &[u8] = b"Kernel panic - not syncing";
-    console.windows(SIGN.len()).any(|window| window == SIGN)
+/// A triple fault, a reset after a panic and the end of the main command look like a reboot: the
+/// console tells, by what it shows last.
+fn reason_of_reset(console: &[u8]) -> Reason {
+    const PANIC: &[u8] = b"Kernel panic - not syncing";
+    let panic = console
+        .windows(PANIC.len())
+        .rposition(|window| window == PANIC);
+    match (panic, Exit::last_on_console(console)) {
+        (panic, Some((at, exit))) if panic < Some(at) => Reason::CommandEnded(exit.into()),
+        (Some(_), _) => Reason::GuestPanic,
+        (None, _) => Reason::GuestReset,
+    }
 }
 
 #[cfg(test)]
@@ -144,10 +163,32 @@ mod tests {
         let panic = b"[ 0.1] Kernel panic - not syncing: VFS: Unable to mount root fs";
         assert_eq!(reason_unasked(Ended::Exited(0), panic), Reason::GuestPanic);
         assert_eq!(reason_unasked(Ended::Exited(148), panic), Reason::VmmError);
+        let line = Exit::Code(3).console_line();
+        let command = |console: &str| reason_unasked(Ended::Exited(0), console.as_bytes());
+        let ended = Reason::CommandEnded(ExitStatus::Code(3));
+        assert_eq!(command(&line), ended);
+        assert_eq!(
+            command(&format!("it said: Kernel panic - not syncing\n{line}")),
+            ended
+        );
+        assert_eq!(
+            command(&format!("{line}Kernel panic - not syncing\n")),
+            Reason::GuestPanic
+        );
         assert_eq!(
             reason_unasked(Ended::Killed(9), b""),
             Reason::KilledFromOutside
         );
+    }
+
+    #[test]
+    fn a_command_that_fails_is_a_failure_and_is_told_in_words_and_in_json() {
+        let failed = Reason::CommandEnded(ExitStatus::Signal(9));
+        assert!(failed.is_failure());
+        assert!(!Reason::CommandEnded(ExitStatus::Code(0)).is_failure());
+        assert_eq!(failed.to_string(), "its command ended: signal 9");
+        let json = serde_json::json!({ "command-ended": { "signal": 9 } });
+        assert_eq!(serde_json::to_value(failed).unwrap(), json);
     }
 
     #[test]

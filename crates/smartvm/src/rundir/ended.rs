@@ -170,14 +170,19 @@ impl Ended {
         let (vmm, guest) = (last_lines(&self.vmm_log, 3), last_lines(&self.console, 5));
         let tail = match self.reason {
             // It is the guest that has something to say.
-            exit::Reason::GuestPanic | exit::Reason::GuestReset => guest.or(vmm),
+            exit::Reason::GuestPanic | exit::Reason::GuestReset | exit::Reason::CommandEnded(_) => {
+                guest.or(vmm)
+            }
             _ => vmm.or(guest),
         };
         if let Some(tail) = tail {
             message.push_str(&format!("; last lines: {tail}"));
         }
-        Error::new(ErrorKind::Vmm, message)
-            .hint(format!("`smartvm logs {}` shows what it printed", self.id))
+        let kind = match self.reason {
+            exit::Reason::LifetimeReached => ErrorKind::Timeout,
+            _ => ErrorKind::Vmm,
+        };
+        Error::new(kind, message).hint(format!("`smartvm logs {}` shows what it printed", self.id))
     }
 }
 

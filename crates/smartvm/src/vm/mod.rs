@@ -15,6 +15,7 @@
 
 mod held;
 mod metadata;
+mod options;
 mod start;
 mod stats;
 mod stop;
@@ -28,8 +29,8 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub use options::{Event, StartOptions, Watch};
 pub(crate) use start::CancelOnDrop;
-pub use start::{Event, StartOptions, Watch};
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};

@@ -1,13 +1,13 @@
 //! Starting a VM: keeper, steps, configuration, `InstanceStart`.
 
-use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::held::Held;
+use super::options::{Event, StartOptions, cancelled};
 use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
+use crate::agent::MainCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Reason;
 use crate::firecracker::model::Action;
@@ -19,7 +19,7 @@ use crate::plan::{Launch, Plan};
 use crate::process::ProcessId;
 use crate::rundir::{Operation, RunDir, State, file};
 use crate::spec::Lifetime;
-use crate::step::{Hands, Outcome, Step};
+use crate::step::{Hands, Outcome};
 use crate::teardown;
 
 /// How long Firecracker may take from its start to listening.
@@ -28,79 +28,6 @@ const READY_PATIENCE: Duration = Duration::from_secs(15);
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the keeper may take to give everything back.
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
-
-/// What happens while a VM is started.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// The keeper runs.
-    KeeperStarted,
-    /// A step's intent is recorded, its effect is about to be made.
-    StepBegins {
-        /// From 0.
-        number: usize,
-        /// Of so many.
-        total: usize,
-        /// The step.
-        step: &'a Step,
-    },
-    /// A step's effect is made, but not recorded yet.
-    StepApplied {
-        /// From 0.
-        number: usize,
-    },
-    /// A step is done and recorded.
-    StepDone {
-        /// From 0.
-        number: usize,
-    },
-    /// A request is about to be sent to Firecracker.
-    Configuring {
-        /// Its path.
-        path: &'a str,
-    },
-    /// The guest runs.
-    Started,
-}
-
-/// Called at every event; answering `Break` cancels the start, which gives everything back.
-pub type Watch = Arc<dyn Fn(&Event<'_>) -> ControlFlow<()> + Send + Sync>;
-
-/// How a VM is started.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub struct StartOptions {
-    /// Told of every event.
-    pub watch: Option<Watch>,
-}
-
-impl StartOptions {
-    /// Tells `watch` of every event.
-    #[must_use]
-    pub fn watch(mut self, watch: Watch) -> Self {
-        self.watch = Some(watch);
-        self
-    }
-
-    fn tell(&self, event: &Event<'_>) -> Result<()> {
-        match self.watch.as_ref().map(|watch| watch(event)) {
-            Some(ControlFlow::Break(())) => Err(cancelled()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for StartOptions {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("StartOptions")
-            .field("watch", &self.watch.is_some())
-            .finish()
-    }
-}
-
-fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "the start was cancelled")
-}
 
 /// Set when the future that waits for the steps is dropped: they end at the next moment.
 pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
@@ -119,6 +46,12 @@ impl MicroVm {
     /// # Errors
     /// The first failure, with those of the cleanup in [`Error::cleanup`].
     pub async fn start(&mut self, options: &StartOptions) -> Result<()> {
+        let restores = |plan: &Plan| matches!(plan.launch, Launch::Load { .. });
+        if options.main_command.is_some() && self.plan.as_ref().is_some_and(restores) {
+            let message = format!("VM {} is restored: its guest runs already", self.id());
+            return Err(Error::new(ErrorKind::Invalid, message)
+                .hint("a main command is begun in a guest that boots"));
+        }
         let Some(plan) = self.plan.take() else {
             let state = self.state()?;
             return Err(Operation::Start
@@ -139,17 +72,18 @@ impl MicroVm {
                 Err(e) => e,
             }
         };
-        let failure = tokio::select! {
-            configured = self.configure(&plan, options) => configured.err(),
-            failure = ended => Some(failure),
+        let configured = tokio::select! {
+            configured = self.configure(&plan, options) => configured,
+            failure = ended => Err(failure),
         };
-        let failure = match (failure, plan.spec.lifetime) {
-            (None, Some(Lifetime::Detached)) => self.let_go().await.err(),
-            (failure, _) => failure,
+        let done = match (configured, plan.spec.lifetime) {
+            // Its guest can't end before it is let go.
+            (Ok(_main), Some(Lifetime::Detached)) => self.let_go().await,
+            (configured, _) => configured.map(drop),
         };
-        match failure {
-            None => Ok(()),
-            Some(failure) => Err(self.give_up(failure).await),
+        match done {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(self.give_up(failure).await),
         }
     }
 
@@ -207,7 +141,7 @@ impl MicroVm {
         .await
     }
 
-    async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<()> {
+    async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<Option<MainCommand>> {
         let mut client = self.client();
         client.wait_ready(READY_PATIENCE).await?;
         let running = client.version().await?;
@@ -248,8 +182,13 @@ impl MicroVm {
                 State::Running
             }
         };
+        let main = match &options.main_command {
+            Some(command) => Some(self.begin_main(command).await?),
+            None => None,
+        };
         self.change(Operation::Boot, begun).await?;
-        options.tell(&Event::Started)
+        options.tell(&Event::Started)?;
+        Ok(main)
     }
 
     /// Lets a VM with lifetime `detached` live on without this process.
@@ -378,9 +317,11 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
                 .collect();
             let failure = match &record.reason {
                 // What the caller saw is only that the connection broke; the record knows why.
-                Reason::VmmError | Reason::KilledFromOutside | Reason::GuestReset => {
-                    record.to_error().because(failure)
-                }
+                Reason::VmmError
+                | Reason::KilledFromOutside
+                | Reason::GuestReset
+                | Reason::GuestPanic
+                | Reason::LifetimeReached => record.to_error().because(failure),
                 _ => failure,
             };
             failure.with_cleanup(cleanup)

@@ -1,12 +1,13 @@
-//! A guest that goes on after standing still: its clock is behind, and if it was restored,
-//! others may have its random numbers.
+//! What the agent of a guest is asked for by those who start and wake VMs. A guest that goes on
+//! after standing still has a clock that is behind, and if it was restored, others may have its
+//! random numbers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use smartvm_agent::protocol::ENTROPY_SINCE;
 
 use super::MicroVm;
+use crate::agent::{Command, MainCommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::Move;
 use crate::rundir::{State, VmState};
@@ -14,6 +15,8 @@ use crate::rundir::{State, VmState};
 /// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
 /// takes its time in an emulated host.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a guest may take from its start until its agent answers.
+const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// How long the agent of a running guest may take to say that it is there.
 pub(crate) const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -22,6 +25,13 @@ impl MicroVm {
     pub(crate) async fn agent_version(&self, patience: Duration) -> Option<u32> {
         let greeting = self.agent().ok()?.greeting(patience).await.ok()?;
         greeting.versions.into_iter().max()
+    }
+
+    /// Begins the guest's main command, as soon as its agent answers.
+    pub(super) async fn begin_main(&self, command: &Command) -> Result<MainCommand> {
+        let agent = self.agent()?;
+        agent.wait_ready(BOOT_PATIENCE).await?;
+        agent.run_main(command).await
     }
 
     /// Asks a guest that is about to stand still for its agent, which is woken later. One
@@ -40,13 +50,11 @@ impl MicroVm {
     /// [`ErrorKind::Timeout`] if the agent doesn't answer.
     pub(crate) async fn wake_guest(&self, moves: &[Move]) -> Result<()> {
         let agent = self.agent()?.with_patience(PATIENCE);
-        let greeting = agent.wait_ready(PATIENCE).await?;
-        if greeting.versions.iter().any(|it| *it >= ENTROPY_SINCE) {
-            let mut bytes = [0; 64];
-            let filled = getrandom(&mut bytes, GetRandomFlags::empty())
-                .map_err(|e| Error::new(ErrorKind::Host, "drawing random numbers").because(e))?;
-            agent.add_entropy(&bytes[..filled]).await?;
-        }
+        agent.wait_ready(PATIENCE).await?;
+        let mut bytes = [0; 64];
+        let filled = getrandom(&mut bytes, GetRandomFlags::empty())
+            .map_err(|e| Error::new(ErrorKind::Host, "drawing random numbers").because(e))?;
+        agent.add_entropy(&bytes[..filled]).await?;
         for one in moves {
             agent.move_address(one).await?;
         }

@@ -60,6 +60,29 @@ pub(crate) fn list(store: &Store) -> Result<()> {
             }
         }
     }
+    output::line(table)?;
+    // Layers are no images, and take room all the same.
+    match store.usage()?.layer_bytes {
+        0 => Ok(()),
+        bytes => output::line(format_args!("layers kept beside them: {}", Size(bytes))),
+    }
+}
+
+/// What the store takes on disk.
+pub(crate) fn usage(store: &Store) -> Result<()> {
+    let usage = store.usage()?;
+    if output::json() {
+        return output::value(&usage);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (what, bytes) in [
+        ("images", usage.image_bytes),
+        ("layers", usage.layer_bytes),
+        ("downloads", usage.download_bytes),
+    ] {
+        table.add_row([what.to_owned(), Size(bytes).to_string()]);
+    }
     output::line(table)
 }
 
@@ -111,16 +134,28 @@ pub(crate) fn remove(store: &Store, images: &Images) -> Result<()> {
 }
 
 pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<()> {
-    let gone = store.prune(args.max_size)?;
+    let pruned = store.prune(args.max_size)?;
     if output::json() {
-        let gone: Vec<_> = gone
-            .iter()
+        let images = pruned.images.iter();
+        let images: Vec<_> = images
             .map(|one| json!({ "name": one.name, "diskBytes": one.disk_bytes }))
             .collect();
-        return output::value(&gone);
+        return output::value(&json!({
+            "images": images,
+            "layerBytes": pruned.layer_bytes,
+            "downloadBytes": pruned.download_bytes,
+        }));
     }
-    for one in gone {
+    for one in pruned.images {
         output::line(format_args!("{}: {}", one.name, Size(one.disk_bytes)))?;
+    }
+    for (what, bytes) in [
+        ("layers", pruned.layer_bytes),
+        ("downloads", pruned.download_bytes),
+    ] {
+        if bytes > 0 {
+            output::line(format_args!("({what}): {}", Size(bytes)))?;
+        }
     }
     Ok(())
 }

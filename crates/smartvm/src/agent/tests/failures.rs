@@ -21,7 +21,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..], &[kind], payload].concat()
 }
 
-const GREETING: &[u8] = br#"{"versions":[2],"agent":"0","bootId":"b"}"#;
+const GREETING: &[u8] = br#"{"versions":[3],"agent":"0","bootId":"b"}"#;
 
 /// A running command of an agent that is the test itself.
 async fn scripted() -> (crate::agent::Session, DuplexStream) {
@@ -145,7 +145,7 @@ async fn a_guest_that_comes_up_late_is_waited_for() {
         greeting = agent.wait_ready(SOON) => greeting.expect("ready"),
         () = boot => unreachable!("it never ends by itself"),
     };
-    assert_eq!(greeting.versions, [3, 2]);
+    assert_eq!(greeting.versions, [4, 3]);
 }
 
 #[tokio::test]
@@ -182,4 +182,52 @@ async fn a_request_too_large_for_the_protocol_is_invalid() {
     let error = guest.agent().exec(&command).await.expect_err("too large");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.way_out().is_some());
+}
+
+#[tokio::test]
+async fn an_agent_of_the_version_before_is_too_old_for_a_main_command() {
+    let connection = greeted_with(&frame(1, GREETING)).await.expect("greeted");
+    let error = connection.run_main(&Command::new("httpd"), SOON).await;
+    let error = error.expect_err("too old");
+    assert_eq!(error.kind(), ErrorKind::Guest);
+    let text = error.to_string();
+    assert!(text.contains("httpd") && text.contains("too old"), "{text}");
+    assert!(error.way_out().is_some());
+}
+
+#[tokio::test]
+async fn a_main_command_is_asked_for_in_the_documented_form_and_has_no_streams() {
+    let newest = br#"{"versions":[4],"agent":"0","bootId":"b"}"#;
+    let (host, mut agent) = tokio::io::duplex(1 << 16);
+    agent.write_all(&frame(1, newest)).await.expect("room");
+    let accepted = frame(3, br#"{"pid":7}"#);
+    agent.write_all(&accepted).await.expect("room");
+    let connection = Connection::over(host, SOON).await.expect("greeted");
+    let command = Command::new("httpd").arg("-f").env("A", "b").user("1000");
+    let command = command.current_dir("/srv");
+    let main = connection.run_main(&command, SOON).await.expect("begun");
+    assert_eq!(main.pid(), Some(7));
+    let request = concat!(
+        r#"{"version":4,"operation":{"run-main":{"argv":["httpd","-f"],"#,
+        r#""env":[["A","b"]],"cwd":"/srv","user":"1000"}}}"#
+    );
+    let mut sent = vec![0; 5 + request.len()];
+    agent.read_exact(&mut sent).await.expect("a request");
+    assert_eq!(sent, frame(65, request.as_bytes()));
+
+    for command in [
+        Command::new("sh").stdin(true),
+        Command::new("sh").terminal(24, 80, "xterm"),
+    ] {
+        let connection = greeted_with(&frame(1, newest)).await.expect("greeted");
+        let error = connection.run_main(&command, SOON).await;
+        assert_eq!(error.expect_err("streams").kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn an_ordinary_agent_runs_no_main_command() {
+    let guest = FakeGuest::new();
+    let error = guest.agent().run_main(&Command::new("true")).await;
+    assert_eq!(error.expect_err("refused").kind(), ErrorKind::Guest);
 }

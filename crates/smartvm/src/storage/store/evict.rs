@@ -1,5 +1,6 @@
 //! What goes when there is too much.
 
+use std::fs::DirEntry;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,31 @@ pub struct Evicted {
     pub name: String,
     /// What it took on disk, in bytes.
     pub disk_bytes: u64,
+}
+
+/// What went to make room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// The images.
+    pub images: Vec<Evicted>,
+    /// What the layers took that went, in bytes.
+    pub layer_bytes: u64,
+    /// What was left of downloads, in bytes.
+    pub download_bytes: u64,
+}
+
+/// What a store takes on disk, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Usage {
+    /// Its images.
+    pub image_bytes: u64,
+    /// Layers, which are kept so that they needn't be fetched again.
+    pub layer_bytes: u64,
+    /// What is there of downloads.
+    pub download_bytes: u64,
 }
 
 /// What the store tells of its own accord.
@@ -113,34 +139,58 @@ impl Store {
 
     /// Removes images, those used longest ago first, until the rest takes at most `max_bytes`
     /// on disk; without it, all that nobody uses. What was left of downloads goes too.
-    pub fn prune(&self, max_bytes: Option<u64>) -> Result<Vec<Evicted>> {
+    pub fn prune(&self, max_bytes: Option<u64>) -> Result<Pruned> {
         self.sweep()?;
-        self.drop_downloads(Duration::ZERO)?;
+        let mut pruned = Pruned {
+            download_bytes: self.drop_downloads(Duration::ZERO)?,
+            ..Pruned::default()
+        };
         let entries = self.by_last_use()?;
         let mut total: u64 = entries.iter().map(|entry| entry.disk_bytes).sum();
         // Layers go first: they are only there to be fetched less often.
         total += self.layer_bytes()?;
         self.drop_layers(|layer| {
             let enough = max_bytes.is_some_and(|most| total <= most);
-            total -= if enough { 0 } else { layer.bytes };
+            let gone = if enough { 0 } else { layer.bytes };
+            total -= gone;
+            pruned.layer_bytes += gone;
             enough
         })?;
-        let mut gone = Vec::new();
         for entry in entries {
             if total <= max_bytes.unwrap_or(0) {
                 break;
             }
             if let Some(evicted) = self.try_remove(&entry)? {
                 total -= evicted.disk_bytes;
-                gone.push(evicted);
+                pruned.images.push(evicted);
             }
         }
-        Ok(gone)
+        Ok(pruned)
     }
 
     /// Removes what is left of downloads of long ago.
     pub fn drop_stale_downloads(&self) -> Result<()> {
-        self.drop_downloads(STALE)
+        self.drop_downloads(STALE).map(drop)
+    }
+
+    /// What it takes on disk.
+    pub fn usage(&self) -> Result<Usage> {
+        let images = self.list()?.into_iter().filter_map(|(_, it)| it.ok());
+        Ok(Usage {
+            image_bytes: images.map(|image| image.disk_bytes).sum(),
+            layer_bytes: self.layer_bytes()?,
+            download_bytes: self.downloaded()?.iter().map(bytes_of).sum(),
+        })
+    }
+
+    /// The files of downloads, whole and unfinished.
+    fn downloaded(&self) -> Result<Vec<DirEntry>> {
+        let dir = self.dir.join(DOWNLOADS);
+        match std::fs::read_dir(&dir) {
+            Ok(entries) => Ok(entries.flatten().collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::io("reading", &dir, e)),
+        }
     }
 
     fn by_last_use(&self) -> Result<Vec<Entry>> {
@@ -162,15 +212,16 @@ impl Store {
         }
     }
 
-    fn drop_downloads(&self, older: Duration) -> Result<()> {
+    /// Drops what is left of downloads; returns how many bytes that were.
+    fn drop_downloads(&self, older: Duration) -> Result<u64> {
         let dir = self.dir.join(DOWNLOADS);
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::io("reading", &dir, e)),
-        };
+        let downloads = self.downloaded()?;
+        if downloads.is_empty() {
+            return Ok(0);
+        }
+        let mut dropped = 0;
         let _lock = self.lock()?;
-        for entry in entries.flatten() {
+        for entry in downloads {
             let path = entry.path();
             let modified = entry.metadata().and_then(|found| found.modified());
             let age = modified
@@ -188,12 +239,19 @@ impl Store {
             let lock = dir.join(format!(".{stem}.lock"));
             let busy = lock.exists() && FileLock::attempt(&lock, Sharing::Alone)?.is_none();
             if age >= older && !busy {
+                dropped += bytes_of(&entry);
                 std::fs::remove_file(&path).or_else(|e| match e.kind() {
                     std::io::ErrorKind::NotFound => Ok(()),
                     _ => Err(Error::io("removing", &path, e)),
                 })?;
             }
         }
-        Ok(())
+        Ok(dropped)
     }
+}
+
+/// What a file takes on disk; one that is gone, nothing.
+fn bytes_of(entry: &DirEntry) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    entry.metadata().map_or(0, |found| found.blocks() * 512)
 }

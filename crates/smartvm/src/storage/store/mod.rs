@@ -21,7 +21,7 @@ mod users;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use evict::{Event, Evicted};
+pub use evict::{Event, Evicted, Pruned, Usage};
 pub use layers::Layers;
 pub use place::Work;
 pub use record::{Origin, Record};

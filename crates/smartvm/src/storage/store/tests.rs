@@ -80,8 +80,8 @@ fn the_one_used_longest_ago_goes_but_never_what_the_user_brought_or_uses() {
     assert_eq!(gone(&store.evict(1, "a").unwrap()), ["b"]);
     assert_eq!(names(&store), ["a", "mine"]);
     let pruned = store.prune(None).unwrap();
-    assert_eq!(pruned.len(), 2);
-    assert!(pruned.iter().all(|one| one.disk_bytes > 0));
+    assert_eq!(pruned.images.len(), 2);
+    assert!(pruned.images.iter().all(|one| one.disk_bytes > 0));
     assert_eq!((names(&store).len(), leftovers(&store)), (0, 0));
 }
 

@@ -8,6 +8,8 @@
 // A helper of a test may fail as loudly as the test itself, and says what it did.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod bucket;
+
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Component;
@@ -113,9 +115,9 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], mut accepts: impl FnMut(&[u8]) -> bool) {
 #[test]
 fn specs() {
     let seeds = [
-        (Format::Json, include_str!("fixtures/full.json")),
-        (Format::Toml, include_str!("fixtures/full.toml")),
-        (Format::Yaml, include_str!("fixtures/full.yaml")),
+        (Format::Json, include_str!("../fixtures/full.json")),
+        (Format::Toml, include_str!("../fixtures/full.toml")),
+        (Format::Yaml, include_str!("../fixtures/full.yaml")),
     ];
     for (format, seed) in seeds {
         fuzz(&format!("{format:?} spec"), &[seed.into()], |bytes| {
@@ -129,7 +131,7 @@ fn specs() {
             true
         });
     }
-    let options = include_str!("fixtures/options.json");
+    let options = include_str!("../fixtures/options.json");
     fuzz("options", &[options.into()], |bytes| {
         let text = String::from_utf8_lossy(bytes);
         smartvm::spec::load::<SmartVmOptions>(&text, Format::Json).is_ok()
@@ -331,7 +333,7 @@ fn snapshot_manifests() {
         }],
         "vsock": "vsock/v.sock",
         "parent": { "id": "x", "snapshotPath": "/s/state", "memFilePath": "/s/memory" },
-        "spec": serde_json::from_str::<serde_json::Value>(include_str!("fixtures/full.json"))
+        "spec": serde_json::from_str::<serde_json::Value>(include_str!("../fixtures/full.json"))
             .unwrap(),
     });
     let path = std::path::Path::new("manifest.json");

@@ -1,8 +1,8 @@
 //! Downloads and the store of images: killed, without room, and as people see them.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod server;
+
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::{Corner, SMARTVM, eventually, firecracker};
+use server::Server;
 
 const MIB: usize = 1 << 20;
 
@@ -27,97 +28,6 @@ fn noise(size: usize) -> Vec<u8> {
         state as u8
     };
     (0..size).map(|_| next()).collect()
-}
-
-/// A server of one file. The first answer stands still in the middle.
-struct Server {
-    url: String,
-    /// The Range of each request.
-    asked: Arc<Mutex<Vec<Option<String>>>>,
-    /// The first answer goes on when this is dropped.
-    held: Option<std::sync::mpsc::Sender<()>>,
-}
-
-impl Server {
-    fn start(body: Vec<u8>, tells_length: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/root.img", listener.local_addr().unwrap());
-        let asked: Arc<Mutex<Vec<_>>> = Arc::default();
-        let (held, until) = std::sync::mpsc::channel();
-        let seen = Arc::clone(&asked);
-        let mut until = Some(until);
-        let body = Arc::new(body);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let range = head(&stream).remove("range");
-                seen.lock().unwrap().push(range.clone());
-                let (body, until) = (Arc::clone(&body), until.take());
-                // A client that was killed is gone.
-                std::thread::spawn(move || {
-                    let _gone = answer(&stream, &body, range, tells_length, until);
-                });
-            }
-        });
-        Self {
-            url,
-            asked,
-            held: Some(held),
-        }
-    }
-
-    fn go_on(&mut self) {
-        drop(self.held.take());
-    }
-
-    fn asked(&self) -> Vec<Option<String>> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn head(stream: &TcpStream) -> HashMap<String, String> {
-    let lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let head = lines.take_while(|line| !line.is_empty());
-    head.filter_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        Some((name.to_lowercase(), value.to_owned()))
-    })
-    .collect()
-}
-
-fn answer(
-    mut stream: &TcpStream,
-    body: &[u8],
-    range: Option<String>,
-    tells_length: bool,
-    until: Option<std::sync::mpsc::Receiver<()>>,
-) -> std::io::Result<()> {
-    let begin: usize = range
-        .and_then(|range| range["bytes=".len()..].trim_end_matches('-').parse().ok())
-        .unwrap_or(0);
-    let rest = &body[begin..];
-    let length = match tells_length {
-        true => format!("Content-Length: {}\r\n", rest.len()),
-        false => String::new(),
-    };
-    let status = match begin {
-        0 => "200 OK".to_owned(),
-        _ => format!(
-            "206 Partial Content\r\nContent-Range: bytes {begin}-{}/{}",
-            body.len() - 1,
-            body.len()
-        ),
-    };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nETag: \"1\"\r\nConnection: close\r\n{length}\r\n"
-    )?;
-    let (first, second) = rest.split_at(rest.len() / 2);
-    stream.write_all(first)?;
-    if let Some(until) = until {
-        // An error means that the wait is over.
-        let _over = until.recv();
-    }
-    stream.write_all(second)
 }
 
 /// A hosted manifest of an image whose root is at the URL; its kernel is the tiny guest.
@@ -216,6 +126,31 @@ fn a_download_that_is_killed_goes_on_where_it_was() {
     corner.command().args(["image", "prune"]).assert().success();
     assert_eq!((in_the_making(&corner), sound(&corner).len()), (0, 0));
     assert_eq!(std::fs::read_dir(&downloads).unwrap().count(), 0);
+}
+
+#[test]
+fn processes_that_want_the_same_image_fetch_it_once() {
+    let corner = Corner::new();
+    let body = noise(MIB);
+    let mut server = Server::start(body.clone(), true);
+    let manifest = offer(corner.path(), "web", &server.url, &body);
+    let begin = || {
+        let mut pull = pull(&corner, &manifest);
+        pull.stdout(Stdio::piped()).stderr(Stdio::null());
+        pull.spawn().unwrap()
+    };
+    let first = begin();
+    eventually("it is asked for", || server.asked().len() == 1);
+    // All the others find it under way, whenever they come to it.
+    let others = [begin(), begin()];
+    server.go_on();
+    for one in [first].into_iter().chain(others) {
+        let done = one.wait_with_output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(done.stdout, b"web\n");
+    }
+    assert_eq!(server.asked(), [None], "asked for once");
+    assert_eq!(sound(&corner), ["web"]);
 }
 
 #[test]
@@ -359,8 +294,10 @@ fn a_download_has_a_bar_on_a_terminal_a_line_elsewhere_and_events_as_json() {
         }
     });
     let shows = |what: &str| String::from_utf8_lossy(&seen.lock().unwrap()).contains(what);
-    eventually("a bar shows how much there is", || shows("/4.00 MiB"));
-    assert!(shows("root.img") && !shows("downloading"));
+    eventually("a bar shows how much there is of what", || {
+        shows("/4.00 MiB") && shows("root.img")
+    });
+    assert!(!shows("downloading"));
     server.go_on();
     assert!(child.wait().unwrap().success());
     reader.join().unwrap();
