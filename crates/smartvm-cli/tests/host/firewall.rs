@@ -44,6 +44,7 @@ fn ruleset(egress: Option<FirewallEgress>) -> Ruleset {
         }],
         egress,
         vms: vec![vm(2), vm(3)],
+        taps: vec!["svtap".into()],
     }
 }
 

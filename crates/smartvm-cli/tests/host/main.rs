@@ -4,7 +4,9 @@
 // A helper of a test may fail as loudly as the test itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod anothers_tunnel;
 mod bad_input;
+mod bridge_deleted;
 mod changes;
 mod chaos;
 mod command_line;

@@ -116,6 +116,13 @@ async fn vms_share_the_network_and_the_last_one_leaves_the_host_as_before() {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+        // Off the bridge it takes nothing in.
+        let setting = |name: &str| {
+            let name = format!("net.ipv4.conf.{}.{name}", lease.tap);
+            run("sysctl", &["-n", &name])
+        };
+        assert_eq!(setting("rp_filter"), "1\n");
+        assert_eq!(setting("forwarding"), "0\n");
     }
     let bridge = run("ip", &["address", "show", "svbr0"]);
     assert!(

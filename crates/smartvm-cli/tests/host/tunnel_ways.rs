@@ -7,19 +7,12 @@ use rustix::process::Signal;
 use smartvm::ErrorKind;
 use smartvm::network::Network;
 use smartvm::process::ProcessId;
-use smartvm::spec::{SmartVmOptions, WireGuardConfig, WireGuardExisting};
+use smartvm::spec::{SmartVmOptions, WireGuardConfig};
 
+use crate::anothers_tunnel::existing;
 use crate::lab::{network_keeper, pause_network_keeper};
 use crate::support::SMARTVM;
-use crate::tunnel::{Fire, Peer, Way, kernel_has_wireguard, run, until};
-
-fn existing(interface: &str) -> WireGuardConfig {
-    WireGuardConfig::Existing(
-        WireGuardExisting::builder()
-            .existing_interface(interface)
-            .build(),
-    )
-}
+use crate::tunnel::{Fire, Way, kernel_has_wireguard, run, until};
 
 #[test]
 fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
@@ -40,7 +33,7 @@ fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
     fire.escapes("without the tunnel");
     drop(fire);
     network.down().unwrap();
-    run("ip link delete guest0");
+    way.disconnect_guest();
     assert_eq!(way.picture(), before);
 }
 
@@ -89,7 +82,7 @@ fn the_networks_keeper_mends_it_by_itself_and_nothing_leaves_meanwhile() {
     network.up().unwrap();
     mended("there is another keeper");
     drop(fire);
-    run("ip link delete guest0");
+    way.disconnect_guest();
     network.down().unwrap();
     assert_eq!(way.picture(), before);
 }
@@ -185,54 +178,6 @@ fn where_nothing_makes_a_tunnel_that_is_told() {
 }
 
 #[test]
-fn anothers_interface_is_used_and_left_as_it_was() {
-    let way = Way::new();
-    let theirs = Peer::make(None, "10.9.0.3/24");
-    let device = &theirs.device;
-    way.peer
-        .admit(&way.far, &theirs.keys.public, "10.9.0.3/32", "");
-    run(&format!(
-        "wg set {device} peer {} allowed-ips 0.0.0.0/0 endpoint 198.18.0.1:51820",
-        way.peer.keys.public
-    ));
-    let set = || {
-        let lines = run(&format!("wg showconf {device}"));
-        lines + &run(&format!("ip -d link show {device}"))
-    };
-    let (before, was) = (way.picture(), set());
-    let network = way.network(existing(device));
-    network.up().unwrap();
-    way.connect_guest();
-    let fire = Fire::begin(&way);
-    fire.arrives("through another's tunnel");
-    let tunnel = network.status().unwrap().tunnel.unwrap();
-    assert!(!tunnel.managed && tunnel.implementation.is_none());
-    let peer = &tunnel.peers[0];
-    assert_eq!(peer.public_key, way.peer.keys.public);
-    assert!(peer.last_handshake.is_some() && peer.received_bytes > 0 && peer.sent_bytes > 0);
-    drop(fire);
-    run("ip link delete guest0");
-    network.down().unwrap();
-    assert_eq!(way.picture(), before);
-    assert_eq!(set(), was);
-
-    // When it goes, it isn't smartvm's to make.
-    network.up().unwrap();
-    way.connect_guest();
-    let fire = Fire::begin(&way);
-    fire.arrives("again");
-    run(&format!("ip link delete {device}"));
-    fire.stays_inside("another's tunnel is gone");
-    let refused = network.up().unwrap_err();
-    assert!(
-        refused.to_string().contains("isn't smartvm's to make"),
-        "{refused}"
-    );
-    drop(fire);
-    network.down().unwrap();
-}
-
-#[test]
 fn where_not_all_goes_into_the_tunnel_its_peers_networks_do() {
     let way = Way::new();
     let text = way.text("").replace("0.0.0.0/0", "203.0.113.0/24");
@@ -254,7 +199,7 @@ fn where_not_all_goes_into_the_tunnel_its_peers_networks_do() {
     fire.arrives("into the tunnel");
     fire.stays_inside("the rest goes nowhere");
     drop(fire);
-    run("ip link delete guest0");
+    way.disconnect_guest();
     network.down().unwrap();
 
     managed.fail_closed = Some(false);

@@ -33,3 +33,9 @@ pub(crate) fn pause_network_keeper(runtime_dir: &Path) {
         free
     });
 }
+
+/// Lets it go on.
+pub(crate) fn resume_network_keeper(runtime_dir: &Path) {
+    let keeper = network_keeper(runtime_dir).open().unwrap().unwrap();
+    keeper.signal(Signal::CONT).unwrap();
+}

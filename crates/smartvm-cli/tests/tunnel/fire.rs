@@ -1,6 +1,6 @@
-//! A guest that sends all the time, in every way it can.
+//! A guest that sends all the time, in every way it can: as itself, and as somebody else.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
-use super::way::{Way, until};
-use crate::lab::{Capture, Space};
+use super::way::{Way, run, until};
+use crate::lab::{Capture, Wire};
 
 /// What everything that it sends carries.
 const MARKER: &[u8] = b"sent by a guest";
 /// Where it sends: beyond the host, to its router, to the network of its other device.
 const TARGETS: [&str; 3] = [Way::SERVER, "192.0.2.1", "198.51.100.1"];
+/// Who it says it is: nobody, the server beyond the tunnel, the host, another guest.
+const SOURCES: [&str; 4] = ["10.66.66.66", Way::SERVER, "192.0.2.2", "172.30.0.77"];
+/// Where it sends that: beyond the host, and to the host, which might answer.
+const PLACES: [&str; 3] = [TARGETS[1], TARGETS[2], "192.0.2.2"];
 /// How many rounds are enough to tell.
 const ROUNDS: u64 = 40;
 
@@ -38,6 +42,13 @@ impl Fire {
                 socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap(),
             )
         });
+        let wire = way.guest.inside(|| Wire::of("eth0"));
+        // Also to its own port, which is all that there is without a bridge.
+        let neighbours = ["svbr0", &way.port()].map(mac);
+        let forged: Vec<Vec<u8>> = (neighbours.iter())
+            .flat_map(|to| SOURCES.map(|from| PLACES.map(|place| frame(*to, from, place))))
+            .flatten()
+            .collect();
         let threads = vec![
             {
                 let ceased = Arc::clone(&ceased);
@@ -49,6 +60,8 @@ impl Fire {
                 std::thread::spawn(move || {
                     while !ceased.load(Ordering::SeqCst) {
                         answers.fetch_add(round(&udp, &icmp), Ordering::SeqCst);
+                        // Its device may be down just now.
+                        let _ = forged.iter().try_for_each(|frame| wire.send(frame));
                         rounds.fetch_add(1, Ordering::SeqCst);
                         std::thread::sleep(Duration::from_millis(1));
                     }
@@ -150,6 +163,31 @@ fn echo(server: &UdpSocket, ceased: &AtomicBool) {
             let _ = server.send_to(&buffer[..length], from);
         }
     }
+}
+
+/// A datagram from an address that isn't its own.
+fn frame(to: [u8; 6], from: &str, place: &str) -> Vec<u8> {
+    let mine = [6, 0, 0xac, 0x1e, 0, 0xc8];
+    let udp = (8 + MARKER.len()) as u8;
+    let mut ip = vec![0x45, 0, 0, 20 + udp, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    for address in [from, place] {
+        ip.extend(address.parse::<Ipv4Addr>().unwrap().octets());
+    }
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let ports = [0, 7, 0, 7, 0, udp, 0, 0];
+    [&to[..], &mine, &[8, 0], &ip, &ports, MARKER].concat()
+}
+
+/// The address of a device of the host's.
+fn mac(device: &str) -> [u8; 6] {
+    let shown: serde_json::Value =
+        serde_json::from_str(&run(&format!("ip -j link show {device}"))).unwrap();
+    let bytes = shown[0]["address"].as_str().unwrap().split(':');
+    let bytes: Vec<u8> = bytes
+        .map(|one| u8::from_str_radix(one, 16).unwrap())
+        .collect();
+    bytes.try_into().unwrap()
 }
 
 fn checksum(bytes: &[u8]) -> u16 {

@@ -101,6 +101,8 @@ impl Peer {
         file.write_all(peer.keys.private.as_bytes()).unwrap();
         let (device, path) = (&peer.device, file.path().display());
         for line in [
+            // It says things by itself.
+            format!("sysctl -qw net.ipv6.conf.{device}.disable_ipv6=1"),
             format!("wg set {device} listen-port 51820 private-key {path}"),
             format!("ip address add {address} dev {device}"),
             format!("ip link set {device} up"),

@@ -15,10 +15,13 @@ use smartvm::network::firewall::{VmPort, add_vm};
 use smartvm::spec::{SmartVmOptions, WireGuardConfig, WireGuardManaged};
 
 use super::peer::{Keys, Peer, interface};
-use crate::lab::{Space, move_in};
+use crate::lab::{Space, end_all_of, move_in};
 
 /// An emulated host takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The guest's addresses.
+const MAC: &str = "06:00:ac:1e:00:c8";
+const ADDRESS: &str = "172.30.0.200";
 
 pub(crate) struct Way {
     pub(crate) router: Space,
@@ -116,28 +119,46 @@ impl Way {
         self.root.path().join(name)
     }
 
+    /// The guest's port of the bridge, called as a TAP device of ours would be.
+    pub(crate) fn port(&self) -> String {
+        let instance = std::fs::read(self.file("run/.network/instance.json")).unwrap();
+        let instance: serde_json::Value = serde_json::from_slice(&instance).unwrap();
+        format!("sv{}-200", instance["id"].as_str().unwrap())
+    }
+
     /// Connects the guest to the bridge that is up, as a TAP device would be.
     pub(crate) fn connect_guest(&self) {
-        let mac = "06:00:ac:1e:00:02";
-        let pid = self.guest.pid();
+        let (port, pid) = (self.port(), self.guest.pid());
         run(&format!(
-            "ip link add guest0 type veth peer name eth0 address {mac} netns {pid}"
+            "ip link add {port} type veth peer name eth0 address {MAC} netns {pid}"
         ));
-        quiet(run, "guest0");
+        quiet(run, &port);
         quiet(|line| self.guest.run(line), "eth0");
         self.admit_guest();
-        run("ip link set guest0 master svbr0 up");
-        self.guest.run("ip address add 172.30.0.2/24 dev eth0");
+        run(&format!("sysctl -qw net.ipv4.conf.{port}.rp_filter=1"));
+        self.plug_in();
+        self.guest
+            .run(&format!("ip address add {ADDRESS}/24 dev eth0"));
         self.guest.run("ip link set eth0 up");
         self.guest.run("ip route add default via 172.30.0.1");
+    }
+
+    /// Puts it on the bridge.
+    pub(crate) fn plug_in(&self) {
+        run(&format!("ip link set {} master svbr0 up", self.port()));
+    }
+
+    /// Takes the guest's device away.
+    pub(crate) fn disconnect_guest(&self) {
+        run(&format!("ip link delete {}", self.port()));
     }
 
     /// Admits it to tables that are new.
     pub(crate) fn admit_guest(&self) {
         let port = VmPort {
-            tap: "guest0".parse().unwrap(),
-            mac: "06:00:ac:1e:00:02".parse().unwrap(),
-            ip: "172.30.0.2".parse().unwrap(),
+            tap: self.port().parse().unwrap(),
+            mac: MAC.parse().unwrap(),
+            ip: ADDRESS.parse().unwrap(),
             policy: None,
         };
         add_vm(&"svbr0".parse().unwrap(), &port).unwrap();
@@ -179,6 +200,15 @@ impl Way {
                 .is_ok_and(|cwd| cwd.starts_with(self.root.path()))
         };
         pids.filter(works_here).collect()
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        end_all_of(self.root.path());
+        // A program that was killed leaves its socket, which is of no namespace.
+        let socket = format!("/var/run/wireguard/{}.sock", self.interface);
+        let _gone_already = std::fs::remove_file(socket);
     }
 }
 

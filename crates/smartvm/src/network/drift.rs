@@ -90,7 +90,8 @@ pub(super) fn of(network: &Network, state: &State, links: &mut Links) -> Result<
 impl Network {
     /// Makes the firewall anew, with all guests and the policies in force.
     pub(super) fn make_firewall(&self, state: &mut State) -> Result<()> {
-        let mut rules = self.rules(state.tunnel.as_ref());
+        let instance = Instance::of(&self.dir)?;
+        let mut rules = self.rules(&instance, state.tunnel.as_ref());
         rules.egress = self.egress(state);
         let leases = Leases::in_dir(&self.dir).all()?;
         rules.vms = leases.into_iter().flatten().map(port).collect();

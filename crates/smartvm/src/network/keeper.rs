@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::making::Care;
 use super::state::{Phase, State};
-use super::{Care, Network, lock, state, status};
+use super::{Network, lock, state, status};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ProcessId, children};

@@ -155,11 +155,20 @@ impl Leases {
 /// the guest's number, and never longer than 15 bytes.
 pub(super) fn tap_name(instance: &str, number: u32) -> Result<IfName> {
     let host = number + 2;
+    let [short, long] = tap_prefixes(instance);
     let name = match host {
-        0..1_000_000 => format!("sv{instance}-{host}"),
-        _ => format!("sv{}x{host:x}", &instance.get(..4).unwrap_or(instance)),
+        0..1_000_000 => format!("{short}{host}"),
+        _ => format!("{long}{host:x}"),
     };
     Ok(name.parse()?)
+}
+
+/// How such names begin: those of small numbers, and of others.
+pub(super) fn tap_prefixes(instance: &str) -> [String; 2] {
+    [
+        format!("sv{instance}-"),
+        format!("sv{}x", instance.get(..4).unwrap_or(instance)),
+    ]
 }
 
 #[cfg(test)]

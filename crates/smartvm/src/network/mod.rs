@@ -10,12 +10,14 @@ mod conntrack;
 mod dns;
 mod doctor;
 mod drift;
+mod ending;
 pub mod firewall;
 mod foreign;
 mod forwarding;
 pub mod keeper;
 mod lease;
 mod link;
+mod making;
 mod netfilter;
 mod netlink;
 mod preflight;
@@ -46,17 +48,15 @@ pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{self, Ledger};
 use crate::name::{IfName, MacAddress, VmId};
-use crate::process::boot_id;
 use crate::rundir::Lock;
 use crate::spec::{
     FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
 };
-use crate::step::Step;
+use ending::{give_back_unused, settled};
 use lease::Wanted;
-use link::Links;
-use state::{Instance, Phase, State, User, Users, digest};
+use making::Care;
+use state::{Instance, User, Users};
 use tunnel::TunnelState;
 
 /// How long others may be at work on the network.
@@ -221,48 +221,6 @@ impl Network {
         })
     }
 
-    /// Gives back what dead users left: users and leases of VMs that have no run dir, and a
-    /// network that nobody uses or whose making was interrupted. Returns what was found.
-    pub(crate) fn collect(
-        &self,
-        is_there: &dyn Fn(&VmId) -> bool,
-        dry: bool,
-    ) -> Result<Vec<String>> {
-        if !self.dir.exists() {
-            return Ok(Vec::new());
-        }
-        let lock = self.lock()?;
-        let mut found = Vec::new();
-        let users = Users::in_dir(&self.dir);
-        for vm in vms(users.all()?).iter().filter(|vm| !is_there(vm)) {
-            found.push(format!("VM {vm}, which is gone, still used it"));
-            if !dry {
-                users.remove(&User::Vm(vm.clone()))?;
-            }
-        }
-        let leases = lease::Leases::in_dir(&self.dir);
-        for lease in leases.all()?.into_iter().flatten() {
-            if !is_there(&lease.vm) {
-                found.push(format!("VM {}, which is gone, had {}", lease.vm, lease.ip));
-                if !dry {
-                    leases.give_back(&lease.vm, &lease.iface_id, Some(lease.ip))?;
-                }
-            }
-        }
-        let state = State::read(&self.dir)?;
-        let stale = match &state {
-            Some(state) => state.phase != Phase::Up || !state.is_of_this_boot()?,
-            None => self.dir.join(LEDGER).exists(),
-        };
-        if stale || (state.is_some() && users.all()?.is_empty()) {
-            found.push("the network was up, and nobody used it".to_owned());
-            if !dry {
-                give_back_unused(&self.dir, &lock)?;
-            }
-        }
-        Ok(found)
-    }
-
     /// Whether guests may reach one another.
     fn guests_may_talk(&self) -> bool {
         self.options.guests_may_talk.unwrap_or(false)
@@ -278,7 +236,7 @@ impl Network {
     }
 
     /// The firewall of a network without guests.
-    fn rules(&self, tunnel: Option<&TunnelState>) -> firewall::Ruleset {
+    fn rules(&self, instance: &Instance, tunnel: Option<&TunnelState>) -> firewall::Ruleset {
         let (net, gateway) = (self.subnet.net(), self.subnet.gateway());
         let mut rules = firewall::Ruleset::new(self.bridge.clone(), net, gateway);
         rules.egress = self.options.firewall.clone().and_then(|it| it.egress);
@@ -289,6 +247,7 @@ impl Network {
             .flatten()
             .collect();
         rules.tunnel = tunnel.map(TunnelState::in_firewall);
+        rules.taps = lease::tap_prefixes(&instance.id).into();
         rules
     }
 
@@ -311,144 +270,10 @@ impl Network {
         Ok(firewall::VmPort { mac, ..port(lease) })
     }
 
-    fn join(&self, vm: &VmId) -> Result<()> {
-        let lock = self.lock()?;
-        self.ensure(&lock, Care::Quick)?;
-        Users::in_dir(&self.dir).add(&User::Vm(vm.clone()))
-    }
-
     fn lock(&self) -> Result<Lock> {
         durable::private_dir(&self.dir)?;
         lock(&self.dir)
     }
-
-    /// Makes the network, or mends the one that is there.
-    fn ensure(&self, _lock: &Lock, care: Care) -> Result<()> {
-        if let Some(state) = settled(&self.dir, true)? {
-            state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
-            return self.mend(state, care);
-        }
-        let instance = Instance::of(&self.dir)?;
-        let plan = preflight::plan(self, &instance)?;
-        let mut state = State {
-            phase: Phase::Changing,
-            bridge: self.bridge.clone(),
-            subnet: self.subnet,
-            data_dir: self.data_dir.clone(),
-            options: digest(&self.options)?,
-            boot_id: boot_id()?.to_owned(),
-            namespace: state::namespace()?,
-            nat_interface: Some(plan.nat_interface),
-            tunnel: plan.tunnel,
-            firewall: None,
-            rules: None,
-        };
-        state.write(&self.dir)?;
-        let made = (|| {
-            let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
-            for step in plan.steps {
-                ledger.run(&Step::Network(step), |step| match step {
-                    Step::Network(step) => step.apply(self, None),
-                    _ => Ok(crate::step::Outcome::default()),
-                })?;
-            }
-            state.rules = firewall::fingerprint(&self.bridge)?;
-            state.phase = Phase::Up;
-            state.write(&self.dir)
-        })();
-        made.map_err(|e| e.with_cleanup(give_back(&self.dir).err()))
-    }
-
-    /// Puts right what others changed, and follows the default route where it leads out of
-    /// another interface than before.
-    fn mend(&self, mut state: State, care: Care) -> Result<()> {
-        // What closes the guests' way out comes before all that opens it.
-        let mut links = Links::open()?;
-        let found = match care {
-            Care::Thorough => drift::of(self, &state, &mut links)?,
-            Care::Quick => drift::at_a_glance(self, &state)?,
-        };
-        if found.firewall {
-            self.make_firewall(&mut state)?;
-        }
-        state.tunnel.as_ref().map_or(Ok(()), tunnel::mend_closed)?;
-        let instance = Instance::of(&self.dir)?;
-        let bridge = links.find(self.bridge.as_str())?;
-        if let Some(device) = &bridge
-            && !device.is_ours(&instance.mark(), Some(instance.bridge_mac()))
-        {
-            return Err(preflight::taken(&self.bridge, device.alias.as_deref()));
-        }
-        if bridge.is_none() {
-            preflight::bridge_step(self, &instance).apply(self, None)?;
-            let leases = lease::Leases::in_dir(&self.dir).all()?;
-            for lease in leases.into_iter().flatten() {
-                links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
-            }
-        } else {
-            links.set_address(&self.bridge, self.subnet)?;
-            links.set_up(&self.bridge)?;
-        }
-        if let Some(tunnel) = &state.tunnel {
-            tunnel::mend(self, &instance, tunnel)?;
-        }
-        let uplink = preflight::uplink(self, &mut links, state.tunnel.as_ref())?;
-        self.mend_forwarding(&state, uplink.as_deref())?;
-        for lease in found.astray {
-            links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
-        }
-        if uplink.is_some() && uplink != state.nat_interface {
-            state.nat_interface = uplink;
-            state.write(&self.dir)?;
-        }
-        match keeper::alive(&self.dir)? {
-            Some(_) => Ok(()),
-            None => preflight::keeper_step(self)?.apply(self, None).map(drop),
-        }
-    }
-
-    /// Has the interfaces forward that have to, and the one no more that traffic left by before.
-    fn mend_forwarding(&self, state: &State, uplink: Option<&str>) -> Result<()> {
-        let Some(mut ledger) = Ledger::open(&self.dir.join(LEDGER))? else {
-            return Ok(());
-        };
-        let before = state.nat_interface.as_deref();
-        if uplink.is_some() && uplink != before {
-            let is_that = |_, entry: &ledger::Entry| {
-                matches!(&entry.step, Step::Network(NetworkStep::Forward { interface, .. })
-                    if Some(interface.as_str()) == before)
-            };
-            let mut failures = ledger
-                .undo_some(is_that, |entry| entry.step.undo(entry.outcome.as_ref()))
-                .into_iter();
-            if let Some(first) = failures.next() {
-                return Err(first.with_cleanup(failures));
-            }
-        }
-        let tunnel = state.tunnel.as_ref().map(|it| &it.routes.interface);
-        let uplink = uplink.map(str::parse::<IfName>).transpose()?;
-        for (interface, also) in [
-            (Some(&self.bridge), None),
-            (tunnel, uplink.as_ref()),
-            (uplink.as_ref(), tunnel),
-        ] {
-            let Some(interface) = interface else { continue };
-            let also: Vec<IfName> = also.into_iter().cloned().collect();
-            if let Some(step) = preflight::forward_step(interface, &self.bridge, &also)? {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How closely is looked at what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    /// At all there is.
-    Thorough,
-    /// At what lets no guest pass that shouldn't: for each VM that joins.
-    Quick,
 }
 
 /// What the firewall admits for a lease.
@@ -478,92 +303,4 @@ fn vms(users: Vec<User>) -> Vec<VmId> {
             User::Up => None,
         })
         .collect()
-}
-
-/// Undo of a lease: any process can, knowing the directory alone.
-fn give_back_lease(dir: &Path, vm: &VmId, iface_id: &str, known: Option<Ipv4Addr>) -> Result<()> {
-    if !dir.exists() {
-        return Ok(());
-    }
-    let _lock = lock(dir)?;
-    lease::Leases::in_dir(dir).give_back(vm, iface_id, known)
-}
-
-/// Undo of joining: the last user gives the network back.
-fn leave(dir: &Path, vm: &VmId) -> Result<()> {
-    if !dir.exists() {
-        return Ok(());
-    }
-    let lock = lock(dir)?;
-    Users::in_dir(dir).remove(&User::Vm(vm.clone()))?;
-    give_back_unused(dir, &lock)
-}
-
-fn give_back_unused(dir: &Path, _lock: &Lock) -> Result<()> {
-    settled(dir, false)?;
-    if Users::in_dir(dir).all()?.is_empty() {
-        give_back(dir)?;
-    }
-    Ok(())
-}
-
-/// The state of a network that is whole. What was interrupted is given back first; what a
-/// restart of the host took is forgotten.
-fn settled(dir: &Path, forget_users: bool) -> Result<Option<State>> {
-    let Some(state) = State::read(dir)? else {
-        give_back(dir)?;
-        return Ok(None);
-    };
-    if !state.is_of_this_boot()? {
-        remove_ledger(dir)?;
-        State::remove(dir)?;
-        if forget_users {
-            Users::in_dir(dir).remove(&User::Up)?;
-        }
-        return Ok(None);
-    }
-    if state.phase == Phase::Up {
-        return Ok(Some(state));
-    }
-    give_back(dir)?;
-    Ok(None)
-}
-
-/// Plays the network's ledger backwards.
-fn give_back(dir: &Path) -> Result<()> {
-    if let Some(state) = State::read(dir)?
-        && state.phase == Phase::Up
-    {
-        let namespace = state::namespace()?;
-        if state.namespace != namespace && state.is_of_this_boot()? {
-            return Err(Error::new(
-                ErrorKind::WrongState,
-                "the network belongs to another network namespace than this process's",
-            )
-            .hint("take it down from there"));
-        }
-        let state = State {
-            phase: Phase::Changing,
-            ..state
-        };
-        state.write(dir)?;
-    }
-    if let Some(mut ledger) = Ledger::open(&dir.join(LEDGER))? {
-        let mut failures = ledger
-            .undo_all(|entry| entry.step.undo(entry.outcome.as_ref()))
-            .into_iter();
-        if let Some(first) = failures.next() {
-            return Err(first.with_cleanup(failures));
-        }
-        remove_ledger(dir)?;
-    }
-    State::remove(dir)
-}
-
-fn remove_ledger(dir: &Path) -> Result<()> {
-    let path = dir.join(LEDGER);
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &path, e)),
-        _ => Ok(()),
-    }
 }

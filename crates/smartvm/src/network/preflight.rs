@@ -55,7 +55,7 @@ pub(super) fn plan(network: &Network, instance: &Instance) -> Result<Plan> {
     let outside = uplink.as_deref().map(str::parse).transpose()?;
     let outside: Vec<IfName> = outside.into_iter().collect();
     let mut steps = vec![NetworkStep::ApplyFirewall {
-        rules: network.rules(tunnel.as_ref()),
+        rules: network.rules(instance, tunnel.as_ref()),
     }];
     if let Some(tunnel) = &tunnel {
         steps.extend(tunnel::steps(network, instance, tunnel)?);

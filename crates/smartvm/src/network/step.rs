@@ -11,7 +11,7 @@ use super::link::{Links, NewTap};
 use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::subnet::Subnet;
 use super::wireguard::Maker;
-use super::{Network, firewall, forwarding, keeper, tunnel};
+use super::{Network, ending, firewall, forwarding, keeper, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;
@@ -89,6 +89,14 @@ pub enum NetworkStep {
     CloseTable {
         /// Whose traffic, and which table.
         guests: GuestTable,
+    },
+    /// Leads what this host sends from an address of another's tunnel into it, too, where no
+    /// route of the host's own leads to its destination in particular.
+    LeadFrom {
+        /// The address.
+        address: Ipv4Addr,
+        /// The table of guests' traffic.
+        table: u32,
     },
     /// Makes the tunnel. Its keys are in the options alone.
     MakeTunnel {
@@ -194,6 +202,7 @@ impl NetworkStep {
                 links.set_up(bridge)?;
             }
             Self::CloseTable { guests } => Routing::open()?.close(guests)?,
+            Self::LeadFrom { address, table } => Routing::open()?.lead_from(*address, *table)?,
             Self::MakeTunnel { .. } => tunnel::make(network, self)?,
             Self::RouteTunnel { routes } => Routing::open()?.lead(routes)?,
             Self::StartKeeper { executable, .. } => keeper::start(network, executable)?,
@@ -210,9 +219,9 @@ impl NetworkStep {
                 dir, vm, iface_id, ..
             } => {
                 let known = outcome.and_then(|outcome| outcome.lease.as_ref());
-                super::give_back_lease(dir, vm, iface_id, known.map(|lease| lease.ip))
+                ending::give_back_lease(dir, vm, iface_id, known.map(|lease| lease.ip))
             }
-            Self::Join { dir, vm } => super::leave(dir, vm),
+            Self::Join { dir, vm } => ending::leave(dir, vm),
             Self::MakeTap {
                 tap,
                 mark,
@@ -229,6 +238,9 @@ impl NetworkStep {
                 bridge, mac, mark, ..
             } => Links::open()?.remove(bridge, mark, Some(*mac)),
             Self::CloseTable { guests } => Routing::open()?.reopen(guests),
+            Self::LeadFrom { address, table } => {
+                Routing::open()?.lead_from_no_more(*address, *table)
+            }
             Self::MakeTunnel { .. } => tunnel::remove(self),
             Self::StartKeeper { dir, .. } => keeper::stop(dir),
             Self::RouteTunnel { routes } => Routing::open()?.lead_no_more(routes),
@@ -252,6 +264,7 @@ impl NetworkStep {
             Self::MakeTap { .. } | Self::MakeBridge { .. } | Self::MakeTunnel { .. } => {
                 "remove the device"
             }
+            Self::LeadFrom { .. } => "remove the rules",
             Self::CloseTable { .. } => "remove the rules, and empty the table",
             Self::RouteTunnel { .. } => "remove the routes",
             Self::StartKeeper { .. } => "end it",
@@ -284,6 +297,9 @@ impl fmt::Display for NetworkStep {
             }
             Self::CloseTable { guests } => {
                 write!(out, "give guests routing table {}", guests.table)
+            }
+            Self::LeadFrom { address, .. } => {
+                write!(out, "lead what is sent from {address} into the tunnel")
             }
             Self::MakeTunnel {
                 interface, maker, ..

@@ -202,6 +202,8 @@ mod tests {
 
     use super::*;
     use crate::network::Network;
+    use crate::network::firewall::Ruleset;
+    use crate::network::state::Instance;
     use crate::spec::{FirewallConfig, HostService, SmartVmOptions};
 
     fn rules() -> FirewallConfig {
@@ -210,6 +212,11 @@ mod tests {
             "comment": "office",
         }] } }))
         .unwrap()
+    }
+
+    fn firewall(options: &SmartVmOptions) -> Ruleset {
+        let id = "0a1b2c".into();
+        network(options).rules(&Instance { id }, None)
     }
 
     fn network(options: &SmartVmOptions) -> Network {
@@ -247,19 +254,19 @@ mod tests {
     #[test]
     fn the_options_rules_reach_the_firewall() {
         let mut options = SmartVmOptions::default();
-        assert_eq!(network(&options).rules(None).egress, None);
+        assert_eq!(firewall(&options).egress, None);
         options.firewall = Some(rules());
-        assert_eq!(network(&options).rules(None).egress, rules().egress);
+        assert_eq!(firewall(&options).egress, rules().egress);
     }
 
     #[test]
     fn options_open_what_is_closed_by_default() {
         let mut options = SmartVmOptions::default();
-        let closed = network(&options).rules(None);
+        let closed = firewall(&options);
         assert!(!closed.guests_may_talk && closed.host_services.is_empty());
         options.guests_may_talk = Some(true);
         options.host_services = vec!["dns".into(), "tcp/8080".into()];
-        let open = network(&options).rules(None);
+        let open = firewall(&options);
         let services = ["dns", "tcp/8080"].map(|text| HostService::parse(text).unwrap());
         assert_eq!(open.host_services, services.concat());
         assert!(open.guests_may_talk);

@@ -57,6 +57,10 @@ pub struct Ruleset {
     pub egress: Option<FirewallEgress>,
     /// The guests.
     pub vms: Vec<VmPort>,
+    /// How the names of guests' TAP devices begin, and of no others. What comes in by one itself
+    /// and not by the bridge goes nowhere.
+    #[serde(default)]
+    pub taps: Vec<String>,
 }
 
 impl Ruleset {
@@ -72,6 +76,7 @@ impl Ruleset {
             host_services: Vec::new(),
             egress: None,
             vms: Vec::new(),
+            taps: Vec::new(),
         }
     }
 }

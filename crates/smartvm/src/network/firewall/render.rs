@@ -120,6 +120,10 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
         ),
         None => String::new(),
     };
+    // Also what a guest sends to its TAP device's own address, while there is no bridge.
+    let beside: String = (ruleset.taps.iter())
+        .map(|taps| format!("  iifname \"{taps}*\" counter drop comment \"not by the bridge\"\n"))
+        .collect();
     let gateway = ruleset.gateway;
     let services: String = (ruleset.host_services.iter())
         .map(|service| service_rule(gateway, *service))
@@ -131,7 +135,7 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
   type filter hook forward priority filter; policy accept;
   iifname "{bridge}" goto from_guests
   oifname "{bridge}" goto to_guests
-{stray} }}
+{beside}{stray} }}
  chain from_guests {{
   meta nfproto != ipv4 counter drop comment "not IPv4"
   oifname "{bridge}" {between}
@@ -153,7 +157,7 @@ fn ip_chains(out: &mut String, ruleset: &Ruleset) {
  chain input {{
   type filter hook input priority filter; policy accept;
   iifname "{bridge}" goto host
- }}
+{beside} }}
  chain host {{
   meta nfproto != ipv4 counter drop comment "not IPv4"
   ct direction reply accept

@@ -154,6 +154,7 @@ fn ruleset() -> Ruleset {
                     .build(),
             ),
         }],
+        taps: vec!["sv0a1b2c-".into()],
     }
 }
 

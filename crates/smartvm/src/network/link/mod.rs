@@ -1,6 +1,7 @@
 //! Bridges, TAP devices and routes of this network namespace, by netlink and ioctl.
 
 mod route;
+mod settings;
 mod tap;
 mod tunnel;
 
@@ -17,6 +18,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 pub(crate) use route::{DefaultRoute, Route};
+use settings::{Setting, ipv4};
 
 use super::netlink::{Socket, is_missing};
 use super::subnet::Subnet;
@@ -84,7 +86,9 @@ impl Links {
         Ok(found.into_iter().filter_map(device).collect())
     }
 
-    /// Makes a bridge, marked from its first moment by its MAC address, then by its alias.
+    /// Makes a bridge, marked from its first moment by its MAC address, then by its alias. What
+    /// comes in by it has to be from where it leads: a false source address is none that this
+    /// host answers to, whatever the firewall says.
     pub(crate) fn make_bridge(&mut self, name: &IfName, mac: MacAddress, mark: &str) -> Result<()> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
@@ -99,8 +103,11 @@ impl Links {
             )
             .map_err(|e| failed("making the bridge", name.as_str(), e))?;
         let device = self.require(name)?;
-        let alias = LinkAttribute::IfAlias(mark.to_owned());
-        self.change(device.index, vec![alias], false)
+        let attributes = vec![
+            LinkAttribute::IfAlias(mark.to_owned()),
+            ipv4(&[(Setting::ReturnPathFilter, 1)]),
+        ];
+        self.change(device.index, attributes, false)
             .map_err(|e| failed("marking the bridge", name.as_str(), e))
     }
 
@@ -155,7 +162,8 @@ impl Links {
     }
 
     /// Makes a TAP device for the user with this id, on the bridge, and switches it on. It
-    /// is marked before it can outlive this process.
+    /// is marked before it can outlive this process. Off the bridge, nothing that comes in by it
+    /// passes: no way back leads there.
     pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>) -> Result<()> {
         let told = |what: &str, e| failed(what, tap.name.as_str(), e);
         let made = tap::Tap::make(tap.name, tap.owner).map_err(|e| {
@@ -177,6 +185,7 @@ impl Links {
             LinkAttribute::IfAlias(tap.mark.to_owned()),
             LinkAttribute::Address(mac),
             LinkAttribute::Controller(bridge),
+            ipv4(&[(Setting::Forwarding, 0), (Setting::ReturnPathFilter, 1)]),
         ];
         self.change(device.index, attributes, false)
             .map_err(|e| told("attaching the TAP device", e))?;

@@ -1,19 +1,24 @@
 //! The network's tunnel: what is looked at before it is made, the steps that make it, what
 //! mends it, and how it is.
 
-use std::fmt;
-use std::time::SystemTime;
+mod anothers;
+mod status;
+
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::link::{Device, Links};
+use super::link::Links;
 use super::route::{GuestTable, Routing, TunnelRoutes};
 use super::state::Instance;
-use super::wireguard::{self, Config, DeviceFacts, Maker, NewTunnel, Settings};
+use super::wireguard::{self, Config, Maker, NewTunnel, Settings};
 use super::{Network, NetworkStep, firewall};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::IfName;
+use anothers::existing;
+pub(super) use anothers::follow;
+pub(super) use status::status;
+pub use status::{PeerStatus, TunnelStatus};
 
 /// The tunnel of a network that is up, as far as it is no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,46 +31,9 @@ pub(super) struct TunnelState {
     pub(super) mtu: u16,
     pub(super) guests: GuestTable,
     pub(super) routes: TunnelRoutes,
-}
-
-/// How the tunnel is.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct TunnelStatus {
-    /// Its interface.
-    pub interface: String,
-    /// Whether smartvm made it.
-    pub managed: bool,
-    /// Who makes it work: `kernel`, or the name of a program; none for another's interface.
-    pub implementation: Option<String>,
-    /// Whether all traffic of the guests is sent into it.
-    pub route_all_vm_traffic: bool,
-    /// Whether nothing of the guests may leave by another interface.
-    pub fail_closed: bool,
-    /// The routing table of the guests' traffic.
-    pub route_table: u32,
-    /// The other ends; empty where its interface is gone.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// How the way to a peer is.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct PeerStatus {
-    /// Its public key, as `wg` prints it.
-    pub public_key: String,
-    /// Where it was last heard of.
-    pub endpoint: Option<String>,
-    /// When both last agreed on keys, as RFC 3339 says it; `None`: never.
-    pub last_handshake: Option<String>,
-    /// Bytes that came from it.
-    pub received_bytes: u64,
-    /// Bytes that were sent to it.
-    pub sent_bytes: u64,
-    /// What is sent to it.
-    pub allowed_ips: Vec<String>,
+    /// The addresses of another's, where what this host sends from them matters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) theirs: Vec<Ipv4Addr>,
 }
 
 impl TunnelState {
@@ -84,8 +52,9 @@ pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
     let Some(tunnel) = &network.tunnel else {
         return Ok(None);
     };
-    let device = Links::open()?.find(tunnel.interface.as_str())?;
-    let (maker, mtu, networks) = match &tunnel.config {
+    let mut links = Links::open()?;
+    let device = links.find(tunnel.interface.as_str())?;
+    let (maker, mtu, networks, theirs) = match &tunnel.config {
         Some(config) => {
             if let Some(device) = device {
                 return Err(wireguard::taken(&tunnel.interface, device.alias.as_deref()));
@@ -96,13 +65,14 @@ pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
                 .peers
                 .iter()
                 .flat_map(|peer| peer.allowed_ips.clone());
-            (Some(Maker::choose()?), mtu, networks.collect())
+            (Some(Maker::choose()?), mtu, networks.collect(), Vec::new())
         }
         None => {
             let (device, facts) = existing(&tunnel.interface, device)?;
             let mtu = device.mtu.and_then(|mtu| u16::try_from(mtu).ok());
             let mtu = mtu.unwrap_or(wireguard::DEFAULT_MTU);
-            (None, mtu, facts.networks())
+            let theirs = anothers::addresses(&mut links, &device, tunnel.fail_closed)?;
+            (None, mtu, facts.networks(), theirs)
         }
     };
     Routing::open()?.require_unused(tunnel.table)?;
@@ -133,6 +103,7 @@ pub(super) fn plan(network: &Network) -> Result<Option<TunnelState>> {
             interface: tunnel.interface.clone(),
             to,
         },
+        theirs,
     }))
 }
 
@@ -145,6 +116,7 @@ pub(super) fn steps(
     let mut steps = vec![NetworkStep::CloseTable {
         guests: state.guests.clone(),
     }];
+    steps.extend(anothers::steps(state));
     steps.extend(make_step(network, instance, state)?);
     steps.push(NetworkStep::RouteTunnel {
         routes: state.routes.clone(),
@@ -218,6 +190,9 @@ fn new_tunnel(step: &NetworkStep) -> Option<NewTunnel<'_>> {
 pub(super) fn mend_closed(state: &TunnelState) -> Result<()> {
     let mut routing = Routing::open()?;
     routing.close(&state.guests)?;
+    for address in &state.theirs {
+        routing.lead_from(*address, state.guests.table)?;
+    }
     routing.tidy(&state.guests, &state.routes)
 }
 
@@ -243,7 +218,9 @@ pub(super) fn drift(
     state: &TunnelState,
 ) -> Result<Vec<String>> {
     let mut drift = device_drift(network, instance, state)?;
-    drift.extend(Routing::open()?.drift(&state.guests, &state.routes)?);
+    let mut routing = Routing::open()?;
+    drift.extend(routing.drift(&state.guests, &state.routes)?);
+    drift.extend(anothers::drift(&mut routing, state)?);
     Ok(drift)
 }
 
@@ -283,69 +260,6 @@ fn device_drift(
     Ok(drift)
 }
 
-/// How it is.
-pub(super) fn status(state: &TunnelState) -> Result<TunnelStatus> {
-    let interface = &state.routes.interface;
-    let facts = wireguard::read(interface)?.unwrap_or_default();
-    Ok(TunnelStatus {
-        interface: interface.to_string(),
-        managed: state.maker.is_some(),
-        implementation: state.maker.as_ref().map(Maker::name),
-        route_all_vm_traffic: state.route_all,
-        fail_closed: state.guests.fail_closed,
-        route_table: state.guests.table,
-        peers: facts.peers.iter().map(PeerStatus::of).collect(),
-    })
-}
-
-impl fmt::Display for TunnelStatus {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let made = match &self.implementation {
-            Some(implementation) => format!("made by smartvm, {implementation}"),
-            None => "another's".to_owned(),
-        };
-        let what = match self.route_all_vm_traffic {
-            true => "everything",
-            false => "its peers' networks",
-        };
-        let rest = match self.fail_closed {
-            true => "nothing leaves elsewhere",
-            false => "the rest leaves elsewhere",
-        };
-        write!(
-            out,
-            "{} ({made}); {what}, and {rest}; table {}",
-            self.interface, self.route_table
-        )?;
-        for peer in &self.peers {
-            write!(
-                out,
-                "\n  {} at {}, last handshake {}, {} bytes received, {} sent",
-                peer.public_key,
-                peer.endpoint.as_deref().unwrap_or("?"),
-                peer.last_handshake.as_deref().unwrap_or("never"),
-                peer.received_bytes,
-                peer.sent_bytes
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl PeerStatus {
-    fn of(peer: &wireguard::PeerFacts) -> Self {
-        let time = |at: SystemTime| humantime::format_rfc3339_seconds(at).to_string();
-        Self {
-            public_key: wireguard::base64(&peer.public_key),
-            endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
-            last_handshake: peer.last_handshake.map(time),
-            received_bytes: peer.received,
-            sent_bytes: peer.sent,
-            allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
 /// What can't work, whatever this host is like.
 fn suits(config: &Config, network: &Network) -> Result<()> {
     if config.addresses.is_empty() {
@@ -372,23 +286,4 @@ fn suits(config: &Config, network: &Network) -> Result<()> {
         .hint("choose another subnet: the option `subnet`")),
         None => Ok(()),
     }
-}
-
-/// Another's interface: it has to be there, and to be WireGuard's.
-fn existing(interface: &IfName, device: Option<Device>) -> Result<(Device, DeviceFacts)> {
-    let Some(device) = device else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("there is no network interface {interface}, and it isn't smartvm's to make"),
-        )
-        .hint("bring it up, or give the tunnel's text: the option `wireguard.config`"));
-    };
-    let facts = wireguard::read(interface)?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::WrongState,
-            format!("the network interface {interface} is none of WireGuard's"),
-        )
-        .hint("name a WireGuard interface: the option `wireguard.existingInterface`")
-    })?;
-    Ok((device, facts))
 }
