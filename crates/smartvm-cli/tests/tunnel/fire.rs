@@ -153,14 +153,24 @@ fn round(udp: &UdpSocket, icmp: &UdpSocket) -> u64 {
     answers
 }
 
+/// Answers, and goes on answering who is silent: what is on its way to a guest may come when
+/// nothing takes it there any more.
 fn echo(server: &UdpSocket, ceased: &AtomicBool) {
     server
-        .set_read_timeout(Some(Duration::from_millis(50)))
+        .set_read_timeout(Some(Duration::from_millis(5)))
         .unwrap();
     let mut buffer = [0; 64];
+    let mut last = None;
     while !ceased.load(Ordering::SeqCst) {
-        if let Ok((length, from)) = server.recv_from(&mut buffer) {
-            let _ = server.send_to(&buffer[..length], from);
+        match (server.recv_from(&mut buffer), last) {
+            (Ok((length, from)), _) => {
+                let _ = server.send_to(&buffer[..length], from);
+                last = Some(from);
+            }
+            (Err(_), Some(last)) => {
+                let _ = server.send_to(MARKER, last);
+            }
+            _ => {}
         }
     }
 }
