@@ -64,6 +64,11 @@ impl Built {
         self.find(name, "test")
     }
 
+    /// The example of that name: a program that tests use.
+    pub(crate) fn example(&self, name: &str) -> Option<&Path> {
+        self.find(name, "example")
+    }
+
     /// The programs that make up smartvm.
     ///
     /// # Errors

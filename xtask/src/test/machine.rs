@@ -92,6 +92,9 @@ impl Machine<'_> {
             );
             let kernel = setup.guest_kernel.as_ref().map_err(Clone::clone)?;
             command.env("SMARTVM_TEST_MODULES", &kernel.modules);
+            let forge = built.example("forge");
+            let forge = forge.ok_or_else(|| Failure::new("smartvm-cli has no example forge"))?;
+            command.env("SMARTVM_TEST_FORGE", forge);
         }
         command
             .env("SMARTVM_TEST_FIRECRACKER", &firecracker.firecracker)

@@ -320,7 +320,7 @@ fn limits_that_are_too_low_for_a_start_are_told_and_leave_nothing() {
 #[test]
 fn a_jailed_guest_with_a_leased_address_goes_on_as_two() {
     let lab = Lab::enter();
-    let [one] = lab.start(["leased-one"]);
+    let [one] = lab.start([("leased-one", &["--network"])]);
     one.sh("echo kept > /dev/shm/kept");
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");

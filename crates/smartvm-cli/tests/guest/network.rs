@@ -15,7 +15,7 @@ use lab::{Guest, Lab};
 
 /// What a guest tries. All are tried at once, for `$T` seconds. (busybox's own wget dies of being
 /// static.)
-const PROBES: [(&str, &str); 12] = [
+const PROBES: [(&str, &str); 13] = [
     ("ping", "ping -c 1 -W $T 198.51.100.7"),
     ("tcp", "get 198.51.100.7 80"),
     (
@@ -26,15 +26,18 @@ const PROBES: [(&str, &str); 12] = [
     ("other port", "get 198.51.100.7 8443"),
     ("gateway's ping", "ping -c 1 -W $T 172.30.0.1"),
     ("host's service", "get 172.30.0.1 8080"),
+    ("host's other service", "get 172.30.0.1 8081"),
     ("host's other address", "get 192.0.2.1 8080"),
-    ("neighbour's ping", "ping -c 1 -W $T 172.30.0.3"),
-    ("neighbour's service", "get 172.30.0.3 23"),
+    ("neighbour's ping", "ping -c 1 -W $T $N"),
+    ("neighbour's service", "get $N 23"),
     ("metadata", "get 169.254.169.254 80"),
     (
         "another's address",
         "ip address add 172.30.0.99/32 dev lo && ping -c 1 -W $T -I 172.30.0.99 198.51.100.7",
     ),
 ];
+/// A guest's own service.
+const SERVE: &str = "nc -ll -p 23 -e echo hello >/dev/null 2>&1 &";
 /// Whether an answer comes over TCP.
 const GET: &str = "get() { echo 'GET /' | nc -w $T $1 $2 | grep -q hello; }\n";
 /// How long what should succeed may take where a processor is emulated twice, in seconds.
@@ -44,7 +47,9 @@ const IMPATIENCE: u32 = 5;
 
 /// Fails unless just these probes go well.
 fn reaches(guest: &Guest<'_>, expected: &[&str]) {
-    let mut script = GET.to_owned();
+    // Of two guests the other one.
+    let neighbour = guest.ip[3] ^ 1;
+    let mut script = format!("{GET}N=172.30.0.{neighbour}\n");
     for (number, (name, probe)) in PROBES.iter().enumerate() {
         let seconds = match expected.contains(name) {
             true => PATIENCE,
@@ -75,8 +80,10 @@ fn guests_reach_what_they_may_and_nothing_else() {
     for port in [80, 8443, 9000] {
         lab.internet.serve(port);
     }
-    crate::lab::answer_all(TcpListener::bind("0.0.0.0:8080").unwrap(), |_| {});
-    let [one, two] = lab.start(["one", "two"]);
+    for service in ["0.0.0.0:8080", "0.0.0.0:8081"] {
+        crate::lab::answer_all(TcpListener::bind(service).unwrap(), |_| {});
+    }
+    let [one, two] = lab.start([("one", &["--network"]), ("two", &["--network"])]);
 
     // Addresses and name servers are there without anybody's hand.
     let address = one.sh("ip -o -4 address show dev eth0; ip route; cat /etc/resolv.conf");
@@ -87,7 +94,7 @@ fn guests_reach_what_they_may_and_nothing_else() {
     ] {
         assert!(address.contains(part), "{part}: {address}");
     }
-    two.sh("nc -ll -p 23 -e echo hello >/dev/null 2>&1 &");
+    two.sh(SERVE);
 
     let open = [
         "ping",
@@ -124,7 +131,8 @@ fn guests_reach_what_they_may_and_nothing_else() {
     assert!(dropped(&lab, "from outside") > before);
 
     rules_decide_and_change_under_way(&lab, &one);
-    the_internet_is_all_that_is_left(&lab, &one);
+    drop((one, two));
+    options_open_what_was_closed(&lab);
 }
 
 fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
@@ -255,14 +263,29 @@ fn nothing_forged_passes(lab: &Lab, one: &Guest<'_>, two: &Guest<'_>) {
     }
 }
 
-/// Also of a guest that was started so. (Two guests are as many as an emulated host bears.)
-fn the_internet_is_all_that_is_left(lab: &Lab, one: &Guest<'_>) {
-    lab.smartvm(&["rm", "--force", one.id]);
-    let guest = lab.start_with("far", &["--network", "internet"]);
-    reaches(
-        &guest,
-        &["ping", "tcp", "name", "other port", "gateway's ping"],
-    );
+/// Also for a guest to which nothing but the Internet is left outside. (Two guests are as many as an
+/// emulated host bears.)
+fn options_open_what_was_closed(lab: &Lab) {
+    lab.set_options(&json!({ "guestsMayTalk": true, "hostServices": ["tcp/8080"] }));
+    let guests = [
+        ("far", &["--network", "internet"][..]),
+        ("near", &["--network"]),
+    ];
+    let guests = lab.start(guests);
+    guests.iter().for_each(|guest| drop(guest.sh(SERVE)));
+    for guest in &guests {
+        let outside: &[&str] = match guest.id {
+            "far" => &["ping", "tcp", "name", "other port"],
+            _ => &["ping", "tcp", "name", "other network", "other port"],
+        };
+        let inside = [
+            "gateway's ping",
+            "host's service",
+            "neighbour's ping",
+            "neighbour's service",
+        ];
+        reaches(guest, &[outside, &inside].concat());
+    }
 }
 
 fn rules_decide_and_change_under_way(lab: &Lab, one: &Guest<'_>) {

@@ -16,6 +16,11 @@ fn given(name: &str) -> PathBuf {
         .into()
 }
 
+/// The program that sends frames as they are, to be copied into a guest.
+pub(crate) fn forge() -> PathBuf {
+    given("SMARTVM_TEST_FORGE")
+}
+
 /// The image that the tests run.
 pub(crate) fn image() -> PathBuf {
     given("SMARTVM_TEST_IMAGE")

@@ -1,14 +1,18 @@
 //! A real guest behind a tunnel.
 
+use rustix::process::Signal;
+use serde_json::Value;
+use smartvm::process::ProcessId;
 use smartvm::spec::WireGuardConfig;
 
-use crate::lab::{Capture, pause_network_keeper};
+use crate::lab::{Capture, network_keeper};
 use crate::support::{image, smartvm};
-use crate::tunnel::{Way, run};
+use crate::tunnel::{Way, run, until};
 
 #[test]
-fn a_guest_speaks_through_the_tunnel_and_without_it_is_silent() {
+fn a_guest_speaks_through_the_tunnel_and_nowhere_else_until_it_is_dead() {
     let way = Way::new();
+    let before = way.picture();
     let config = way.file("options.json");
     let tunnel = WireGuardConfig::Managed(way.managed(way.text("")));
     let options = serde_json::json!({ "wireguard": tunnel });
@@ -41,9 +45,9 @@ fn a_guest_speaks_through_the_tunnel_and_without_it_is_silent() {
     assert_eq!(told.trim(), "nameserver 10.9.0.1");
     let captures = [&way.router, &way.other].map(|space| space.inside(Capture::begin));
     let address = Way::SERVER.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let of_guest = |frame: &Vec<u8>| frame.windows(4).any(|part| part == address);
     let seen = || {
         let frames = captures.iter().flat_map(Capture::frames);
-        let of_guest = |frame: &Vec<u8>| frame.windows(4).any(|part| part == address);
         frames.filter(of_guest).count()
     };
     let ping = |patience: u32| format!("ping -c 3 -W {patience} {}", Way::SERVER);
@@ -51,12 +55,39 @@ fn a_guest_speaks_through_the_tunnel_and_without_it_is_silent() {
     assert!(answered.status.success(), "{answered:?}");
     assert_eq!(seen(), 0, "all of it is in the tunnel");
 
-    pause_network_keeper(&way.file("run"));
+    // Nobody looks after it any more, while it sends.
+    let forever = sh(&format!("ping {} >/dev/null 2>&1 &", Way::SERVER)).unwrap();
+    assert!(forever.status.success(), "{forever:?}");
+    let state = std::fs::read(way.file("run/tunnelled/vm.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    let process = |role: &str| serde_json::from_value::<ProcessId>(state[role].clone()).unwrap();
+    for keeper in [process("keeper"), network_keeper(&way.file("run"))] {
+        keeper
+            .open()
+            .unwrap()
+            .unwrap()
+            .signal(Signal::KILL)
+            .unwrap();
+    }
+    let host = Capture::begin();
+    let sends = |when: &str| {
+        let mut sent = 0;
+        until(&format!("{when}: it sends"), || {
+            let frames = host.frames();
+            sent += frames.iter().filter(|frame| of_guest(frame)).count();
+            sent > 9
+        });
+        assert_eq!(seen(), 0, "{when}: nothing leaves elsewhere");
+    };
+    sends("its keepers are dead");
     run(&format!("ip link delete {}", way.interface));
-    let silent = sh(&ping(2)).unwrap();
-    assert!(!silent.status.success(), "{silent:?}");
-    assert_eq!(seen(), 0, "without the tunnel nothing leaves");
-    command(&["rm", "--force", "tunnelled"]).assert().success();
-    assert!(!run("ip -o link").contains("svbr0"));
-    assert!(run("nft list ruleset").is_empty());
+    sends("and the tunnel is gone");
+    run("nft flush ruleset");
+    sends("and the ruleset flushed");
+    let vmm = process("vmm");
+    assert!(vmm.is_alive().unwrap());
+    command(&["gc"]).assert().success();
+    assert!(!vmm.is_alive().unwrap());
+    assert_eq!(seen(), 0, "nothing has left until it was dead");
+    until("all is as before", || way.picture() == before);
 }

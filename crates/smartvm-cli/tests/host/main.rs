@@ -11,6 +11,7 @@ mod changes;
 mod chaos;
 mod command_line;
 mod console;
+mod crash_under_fire;
 mod docker_registry;
 mod downloads;
 mod emulate;

@@ -12,6 +12,8 @@ use smartvm::spec::{
 use smartvm::{Parts, SmartVm};
 use smartvm_emulate::tiny_guest::{self, Ending};
 
+use crate::lab::end_all_of;
+
 /// The smartvm executable.
 pub(crate) const SMARTVM: &str = env!("CARGO_BIN_EXE_smartvm");
 
@@ -26,7 +28,7 @@ pub(crate) fn firecracker() -> PathBuf {
 pub(crate) struct Corner {
     root: PathBuf,
     /// Removes it at the end, in the process that made it.
-    _made: Option<tempfile::TempDir>,
+    made: Option<tempfile::TempDir>,
 }
 
 impl Corner {
@@ -37,7 +39,7 @@ impl Corner {
             .unwrap();
         let corner = Self {
             root: made.path().to_owned(),
-            _made: Some(made),
+            made: Some(made),
         };
         std::fs::write(corner.file("tiny"), tiny_guest::elf(Ending::Halt)).unwrap();
         std::fs::write(corner.file("tiny-reset"), tiny_guest::elf(Ending::Reset)).unwrap();
@@ -52,7 +54,7 @@ impl Corner {
 
     /// The corner that another process made.
     pub(crate) fn at(root: PathBuf) -> Self {
-        Self { root, _made: None }
+        Self { root, made: None }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -242,6 +244,14 @@ impl Corner {
     /// Waits until the corner looks as before; fails with the difference if it never does.
     pub(crate) fn becomes(&self, before: &[String], when: &str) {
         becomes(|| self.picture(), before, when);
+    }
+}
+
+impl Drop for Corner {
+    fn drop(&mut self) {
+        if self.made.is_some() {
+            end_all_of(&self.root);
+        }
     }
 }
 

@@ -333,13 +333,13 @@ fn whoever_makes_a_tunnel_may_be_killed_at_any_step_and_gc_leaves_the_host_as_be
 }
 
 /// Options as a file for the command line.
-fn config_file(way: &Way, options: &SmartVmOptions) -> std::path::PathBuf {
+pub(crate) fn config_file(way: &Way, options: &SmartVmOptions) -> std::path::PathBuf {
     let path = way.file("options.json");
     std::fs::write(&path, serde_json::to_vec(options).unwrap()).unwrap();
     path
 }
 
-fn smartvm(config: &Path, words: &[&str]) -> Command {
+pub(crate) fn smartvm(config: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(SMARTVM);
     command
         .arg("--config")

@@ -1,10 +1,5 @@
-//! Frames that no guest should send, and the program that sends them from within one.
+//! Frames that no guest should send.
 
-use std::io::Read;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-/// Set in the guest, where the test below has something to do.
-pub(crate) const ASKED: &str = "SMARTVM_TEST_FORGES";
 /// In every frame, before its number.
 pub(crate) const MARK: &str = "from the forger ";
 /// Where the number is to be put.
@@ -99,7 +94,7 @@ fn ipv6(next: u8, length: u8) -> [u8; 8] {
     [0x60, 0, 0, 0, 0, length, next, 255]
 }
 
-/// Frames as the program below reads them, each with its number in it.
+/// Frames as the program `forge` reads them, each with its number in it.
 pub(crate) fn packed(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut packed = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
@@ -109,47 +104,4 @@ pub(crate) fn packed(frames: &[Vec<u8>]) -> Vec<u8> {
         packed.extend(format!("{number:02}").bytes());
     }
     packed
-}
-
-/// Not a test by itself: what runs in a guest.
-#[test]
-#[allow(unsafe_code)]
-fn sends_what_it_is_told() {
-    if std::env::var_os(ASKED).is_none() {
-        return;
-    }
-    let mut packed = Vec::new();
-    std::io::stdin().read_to_end(&mut packed).unwrap();
-    // SAFETY: a plain system call.
-    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
-    assert!(socket >= 0);
-    // SAFETY: it was just made, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: all bytes zero is a valid value of this plain C structure.
-    let mut device: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    device.sll_family = libc::AF_PACKET as u16;
-    // SAFETY: the name is a C string.
-    device.sll_ifindex = unsafe { libc::if_nametoindex(c"eth0".as_ptr()) } as i32;
-    let mut rest = packed.as_slice();
-    while let [high, low, frames @ ..] = rest {
-        let (frame, more) = frames.split_at(u16::from_be_bytes([*high, *low]).into());
-        rest = more;
-        // SAFETY: frame and address are borrowed for the call.
-        let sent = unsafe {
-            libc::sendto(
-                socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const device).cast(),
-                size_of::<libc::sockaddr_ll>() as u32,
-            )
-        };
-        assert_eq!(
-            sent,
-            frame.len() as isize,
-            "{}",
-            std::io::Error::last_os_error()
-        );
-    }
 }

@@ -7,8 +7,8 @@ use rustix::thread::UnshareFlags;
 use serde_json::Value;
 
 use super::forger;
-use crate::lab::{Internet, move_in};
-use crate::support::{image, smartvm};
+use crate::lab::{Internet, end_all_of, move_in};
+use crate::support::{forge, image, smartvm};
 
 /// The calling thread's own host. What it starts is in there.
 pub(crate) struct Lab {
@@ -41,7 +41,20 @@ impl Lab {
     pub(crate) fn command(&self) -> assert_cmd::Command {
         let mut command = smartvm();
         command.env("SMARTVM_RUNTIME_DIR", self.dir.path().join("run"));
+        let options = self.options();
+        if options.exists() {
+            command.arg("--config").arg(options);
+        }
         command
+    }
+
+    fn options(&self) -> PathBuf {
+        self.dir.path().join("options.json")
+    }
+
+    /// What the network is made with from now on, where it isn't up.
+    pub(crate) fn set_options(&self, options: &Value) {
+        std::fs::write(self.options(), options.to_string()).unwrap();
     }
 
     /// What smartvm prints.
@@ -58,19 +71,21 @@ impl Lab {
         self.smartvm(&[&["firewall", "set", "-f", file], flags].concat());
     }
 
-    /// Starts guests on the network, all at once, and tells who they are.
-    pub(crate) fn start<const N: usize>(&self, ids: [&'static str; N]) -> [Guest<'_>; N] {
+    /// Starts guests, connected as these flags say, all at once, and tells who they are.
+    pub(crate) fn start<const N: usize>(
+        &self,
+        guests: [(&'static str, &[&str]); N],
+    ) -> [Guest<'_>; N] {
         let mut guests = thread::scope(|scope| {
-            let start = |id| scope.spawn(move || self.start_with(id, &["--network"]));
-            ids.map(start).map(|started| started.join().unwrap())
+            let start = |(id, network)| scope.spawn(move || self.start_with(id, network));
+            guests.map(start).map(|started| started.join().unwrap())
         });
         // Whoever came first has the first address.
         guests.sort_by_key(|guest| guest.ip);
         guests
     }
 
-    /// Starts one, connected as these flags say.
-    pub(crate) fn start_with(&self, id: &'static str, network: &[&str]) -> Guest<'_> {
+    fn start_with(&self, id: &'static str, network: &[&str]) -> Guest<'_> {
         let image = image();
         let flags = [
             "run",
@@ -128,28 +143,19 @@ impl Guest<'_> {
             .smartvm(&["exec", self.id, "--", "sh", "-c", script])
     }
 
-    /// Has it send these frames as they are, by a copy of this program.
+    /// Has it send these frames as they are.
     pub(crate) fn send(&self, frames: &[Vec<u8>]) {
-        let program: PathBuf = std::env::current_exe().unwrap();
         let to = format!("{}:/dev/shm/forge", self.id);
-        self.lab.smartvm(&["cp", program.to_str().unwrap(), &to]);
+        self.lab.smartvm(&["cp", forge().to_str().unwrap(), &to]);
         let mut exec = self.lab.command();
-        let variable = format!("{}=1", forger::ASKED);
-        exec.args([
-            "exec",
-            "-i",
-            "-e",
-            &variable,
-            self.id,
-            "--",
-            "/dev/shm/forge",
-        ])
-        .args([
-            "--exact",
-            "network::forger::sends_what_it_is_told",
-            "--nocapture",
-        ]);
+        exec.args(["exec", "-i", self.id, "--", "/dev/shm/forge"]);
         exec.write_stdin(forger::packed(frames)).assert().success();
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        end_all_of(self.dir.path());
     }
 }
 
