@@ -17,6 +17,13 @@ const MAX_STATE_BYTES: u64 = 4 << 20;
 /// Writes `value` as JSON under `path`, with its format version: a reader sees the old
 /// content or the new, never a part.
 pub fn write_state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<()> {
+    write_passing_state(path, format, value)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// The same for what matters as long as the host isn't started anew: after that there may be the
+/// old content, or none; never a part.
+pub fn write_passing_state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<()> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
         format: u32,
@@ -26,11 +33,16 @@ pub fn write_state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<
     let bytes = serde_json::to_vec(&Versioned { format, value }).map_err(|e| {
         Error::new(ErrorKind::Io, format!("encoding {}", path.display())).because(e)
     })?;
-    write_whole(path, &bytes)
+    replace(path, &bytes)
 }
 
 /// Writes `bytes` under `path` through a temporary file: fsync, then rename. Mode 0600.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let Some(dir) = path.parent() else {
         return Err(Error::new(ErrorKind::Invalid, "writing to an empty path"));
     };
@@ -46,7 +58,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     temporary
         .persist(path)
         .map_err(|e| Error::io("replacing", path, e.error))?;
-    sync_dir(dir)
+    Ok(())
 }
 
 /// Makes the names in a directory durable.
@@ -118,19 +130,28 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
 /// this user, and is closed to others. A symbolic link is refused.
 pub fn private_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| Error::io("making", path, e))?;
-    let dir = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32 | O_DIRECTORY)
-        .open(path)
-        .map_err(|e| {
-            Error::io("opening", path, e)
-                .hint("a data or runtime directory must be a directory, not a symbolic link")
-        })?;
+    let open = || {
+        std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32 | O_DIRECTORY)
+            .open(path)
+    };
+    // Nearly always it is there.
+    let dir = match open() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(|e| Error::io("making", path, e))?;
+            open()
+        }
+        other => other,
+    };
+    let dir = dir.map_err(|e| {
+        Error::io("opening", path, e)
+            .hint("a data or runtime directory must be a directory, not a symbolic link")
+    })?;
     let found = dir
         .metadata()
         .map_err(|e| Error::io("looking at", path, e))?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod children;
 
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -13,6 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// More than fifty numbers and a name take.
+const MOST_STAT_BYTES: u64 = 4096;
 
 /// A process, told apart from every other that had or will have its pid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +41,19 @@ pub fn boot_id() -> Result<&'static str> {
     Ok(BOOT.get_or_init(|| id.trim().to_owned()))
 }
 
+/// A file of /proc, which is read at once: it says nothing of its length.
+fn stat(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut stat = Vec::with_capacity(1024);
+    let file = std::fs::File::open(path)?;
+    file.take(MOST_STAT_BYTES).read_to_end(&mut stat)?;
+    Ok(stat)
+}
+
 impl ProcessId {
     /// The process that has `pid` now; `None` if there is none, or only its zombie.
     pub fn of(pid: u32) -> Result<Option<Self>> {
         let path = format!("/proc/{pid}/stat");
-        let stat = match std::fs::read(&path) {
+        let stat = match stat(&path) {
             Ok(stat) => stat,
             Err(e) if is_gone(&e) => return Ok(None),
             Err(e) => return Err(Error::io("reading", path, e)),

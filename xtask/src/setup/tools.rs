@@ -31,7 +31,7 @@ const FOR_THE_DEMO: [Tool; 4] = [
 ];
 
 /// What the tests take beyond that.
-const FOR_TESTS: [Tool; 10] = [
+const FOR_TESTS: [Tool; 11] = [
     Tool {
         program: "mksquashfs",
         package: "squashfs-tools",
@@ -43,6 +43,11 @@ const FOR_TESTS: [Tool; 10] = [
     Tool {
         program: "ip",
         package: "iproute2",
+    },
+    // What the benchmark compares with.
+    Tool {
+        program: "iptables",
+        package: "iptables",
     },
     Tool {
         program: "sysctl",

@@ -36,5 +36,6 @@ mod states;
 mod support;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
+mod tunnel_text;
 mod tunnel_ways;
 mod update;

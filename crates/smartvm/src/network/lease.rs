@@ -57,7 +57,6 @@ impl Leases {
     /// Takes the address that it had before, if that is free, else the first that is; then the
     /// MAC address is another, too. The network's lock is held.
     pub(super) fn take(&self, subnet: Subnet, instance: &str, wanted: Wanted<'_>) -> Result<Lease> {
-        durable::private_dir(&self.0)?;
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
         let all =
             || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
@@ -85,13 +84,16 @@ impl Leases {
             },
             firewall: wanted.firewall,
         };
+        if taken.is_empty() {
+            durable::private_dir(&self.0)?;
+        }
         self.write(&lease)?;
         Ok(lease)
     }
 
-    /// Writes down what a lease has become.
+    /// Writes down what a lease has become. Started anew, the host has no VM that it was for.
     pub(super) fn write(&self, lease: &Lease) -> Result<()> {
-        durable::write_state(&self.file(lease.ip), FORMAT, lease)
+        durable::write_passing_state(&self.file(lease.ip), FORMAT, lease)
     }
 
     /// The lease of this address.

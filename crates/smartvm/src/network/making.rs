@@ -90,15 +90,25 @@ impl Network {
         {
             return Err(preflight::taken(&self.bridge, device.alias.as_deref()));
         }
-        if bridge.is_none() {
-            preflight::bridge_step(self, &instance).apply(self, None)?;
-            let leases = lease::Leases::in_dir(&self.dir).all()?;
-            for lease in leases.into_iter().flatten() {
-                links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
+        let kept = keeper::alive(&self.dir)?.is_some();
+        match &bridge {
+            None => {
+                preflight::bridge_step(self, &instance).apply(self, None)?;
+                let leases = lease::Leases::in_dir(&self.dir).all()?;
+                for lease in leases.into_iter().flatten() {
+                    links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
+                }
             }
-        } else {
-            links.set_address(&self.bridge, self.subnet)?;
-            links.set_up(&self.bridge)?;
+            // Its keeper sees to the rest, and what it sees to lets no more pass.
+            Some(device) if care == Care::Quick && kept && device.up && state.tunnel.is_none() => {
+                return Ok(());
+            }
+            Some(device) => {
+                links.set_address_of(device.index, &self.bridge, self.subnet)?;
+                if !device.up {
+                    links.set_up(&self.bridge)?;
+                }
+            }
         }
         if let Some(tunnel) = &state.tunnel {
             tunnel::mend(self, &instance, tunnel)?;
@@ -112,9 +122,9 @@ impl Network {
             state.nat_interface = uplink;
             state.write(&self.dir)?;
         }
-        match keeper::alive(&self.dir)? {
-            Some(_) => Ok(()),
-            None => preflight::keeper_step(self)?.apply(self, None).map(drop),
+        match kept {
+            true => Ok(()),
+            false => preflight::keeper_step(self)?.apply(self, None).map(drop),
         }
     }
 

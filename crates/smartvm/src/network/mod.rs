@@ -161,7 +161,6 @@ impl Network {
 
     /// What a plan needs to know, with these leases.
     pub fn wiring(&self, leases: Vec<Lease>) -> Result<Wiring> {
-        durable::private_dir(&self.dir)?;
         Ok(Wiring {
             dir: self.dir.clone(),
             bridge: self.bridge.clone(),

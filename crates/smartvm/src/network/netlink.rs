@@ -2,6 +2,7 @@
 //! network namespace of the thread that opened it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -9,18 +10,22 @@ use netlink_packet_core::{
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::SocketAddr;
-use rustix::event::{PollFd, PollFlags};
+use rustix::net::RecvFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::netfilter::Message;
-use crate::process::timespec;
 
 /// How long the kernel may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The kernel sends no more at once: 32 KiB of a list, or one thing's answer.
+const MOST_BYTES: usize = 64 << 10;
 
 /// A socket of one netlink protocol.
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: netlink_sys::Socket,
+    /// What was received last.
+    buffer: Vec<u8>,
     /// The first and the last message of the last request.
     first: u32,
     sequence: u32,
@@ -29,11 +34,13 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens one (`netlink_sys::protocols::NETLINK_ROUTE` and its like).
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
-        let mut socket = netlink_sys::Socket::new(protocol)?;
-        socket.bind_auto()?;
+        let socket = netlink_sys::Socket::new(protocol)?;
+        // This binds it, too.
         socket.connect(&SocketAddr::new(0, 0))?;
+        set_socket_timeout(socket.as_fd(), Timeout::Recv, Some(PATIENCE))?;
         Ok(Self {
             socket,
+            buffer: Vec::new(),
             first: 0,
             sequence: 0,
         })
@@ -46,7 +53,27 @@ impl Socket {
         T: NetlinkSerializable + NetlinkDeserializable,
     {
         self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
-        self.answers::<T>(&mut |_| {}, true)
+        self.answers::<T>(&mut |_| {}, Until::Acknowledged)
+    }
+
+    /// Has it do one thing after the other; the first that fails is told.
+    pub(crate) fn requests<T>(&mut self, messages: Vec<T>) -> io::Result<()>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let first = self.sequence.wrapping_add(1);
+        let last = messages.len().saturating_sub(1);
+        let mut bytes = Vec::new();
+        for (number, message) in messages.into_iter().enumerate() {
+            let asks = match number == last {
+                true => NLM_F_REQUEST | NLM_F_ACK,
+                false => NLM_F_REQUEST,
+            };
+            bytes.extend(self.encode(message, asks));
+        }
+        self.first = first;
+        self.socket.send(&bytes, 0)?;
+        self.answers::<T>(&mut |_| {}, Until::Acknowledged)
     }
 
     /// Asks for one thing; `None` if it isn't there.
@@ -54,9 +81,9 @@ impl Socket {
     where
         T: NetlinkSerializable + NetlinkDeserializable,
     {
-        self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
+        self.send(message, NLM_F_REQUEST)?;
         let mut found = None;
-        match self.answers(&mut |answer| found = Some(answer), true) {
+        match self.answers(&mut |answer| found = Some(answer), Until::Answered) {
             Ok(()) => Ok(found),
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(e),
@@ -70,7 +97,7 @@ impl Socket {
     {
         self.send(message, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut found = Vec::new();
-        self.answers(&mut |answer| found.push(answer), false)?;
+        self.answers(&mut |answer| found.push(answer), Until::Done)?;
         Ok(found)
     }
 
@@ -92,7 +119,7 @@ impl Socket {
         bytes.extend(self.encode(end, NLM_F_REQUEST));
         self.first = first;
         self.socket.send(&bytes, 0)?;
-        self.answers::<Message>(&mut |_| {}, true)
+        self.answers::<Message>(&mut |_| {}, Until::Acknowledged)
     }
 
     fn send<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> io::Result<()> {
@@ -115,16 +142,15 @@ impl Socket {
         bytes
     }
 
-    /// Reads what belongs to the last request, until its acknowledgement or its end.
+    /// Reads what belongs to the last request.
     fn answers<T: NetlinkDeserializable>(
-        &self,
+        &mut self,
         each: &mut dyn FnMut(T),
-        acknowledged: bool,
+        until: Until,
     ) -> io::Result<()> {
         loop {
-            self.wait()?;
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = bytes.as_slice();
+            let received = self.receive()?;
+            let mut rest = self.buffer.get(..received).unwrap_or_default();
             while rest.len() >= 16 {
                 let message = NetlinkMessage::<T>::deserialize(rest).map_err(io::Error::other)?;
                 let length = usize::try_from(message.header.length).map_err(io::Error::other)?;
@@ -137,12 +163,17 @@ impl Socket {
                 }
                 match message.payload {
                     NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) if error.code.is_none() && acknowledged => {
-                        return Ok(());
-                    }
-                    NetlinkPayload::Error(error) if error.code.is_none() => {}
+                    NetlinkPayload::Error(error) if error.code.is_none() => match until {
+                        Until::Acknowledged => return Ok(()),
+                        Until::Answered | Until::Done => {}
+                    },
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(inner) => each(inner),
+                    NetlinkPayload::InnerMessage(inner) => {
+                        each(inner);
+                        if until == Until::Answered {
+                            return Ok(());
+                        }
+                    }
                     NetlinkPayload::Overrun(_) => {
                         return Err(io::Error::other("the kernel's answer overran the buffer"));
                     }
@@ -152,14 +183,33 @@ impl Socket {
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&timespec(PATIENCE))) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
+    /// Receives what the kernel sends at once; how long that is.
+    fn receive(&mut self) -> io::Result<usize> {
+        self.buffer.resize(MOST_BYTES, 0);
+        loop {
+            let into = self.buffer.as_mut_slice();
+            match rustix::net::recv(&self.socket, into, RecvFlags::TRUNC) {
+                Ok((_, length)) if length > MOST_BYTES => {
+                    return Err(io::Error::other("the kernel's answer is too long"));
+                }
+                Ok((length, _)) => return Ok(length),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(e) => return Err(e.into()),
+            }
         }
     }
+}
+
+/// What the end of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// That it was done, or why it wasn't.
+    Acknowledged,
+    /// The one thing asked for.
+    Answered,
+    /// The end of a list.
+    Done,
 }
 
 /// Whether an error says that the thing asked for isn't there.

@@ -67,6 +67,7 @@ impl Instance {
         if let Some(instance) = durable::read_state(&path, FORMAT)? {
             return Ok(instance);
         }
+        durable::private_dir(dir)?;
         let mut id = uuid::Uuid::new_v4().simple().to_string();
         id.truncate(6);
         let instance = Self { id };
@@ -180,9 +181,16 @@ impl Users {
     }
 
     pub(super) fn add(&self, user: &User) -> Result<()> {
-        durable::private_dir(&self.0)?;
         let path = self.file(user);
-        std::fs::write(&path, []).map_err(|e| Error::io("counting a user in", &path, e))
+        let add = || std::fs::write(&path, []);
+        let added = match add() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                durable::private_dir(&self.0)?;
+                add()
+            }
+            other => other,
+        };
+        added.map_err(|e| Error::io("counting a user in", &path, e))
     }
 
     pub(super) fn remove(&self, user: &User) -> Result<()> {

@@ -43,35 +43,29 @@ impl Lock {
 
     /// Takes a lock that isn't one VM's, made where it is missing.
     pub(crate) fn shared(path: &Path, what: &str, patience: Duration) -> Result<Self> {
-        OpenOptions::new()
-            .append(true)
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
             .create(true)
+            .truncate(false)
             .mode(0o600)
             .open(path)
             .map_err(|e| Error::io("making the lock", path, e))?;
-        Self::wait(path, what, WORKING, patience)
+        Self::wait(file, path, what, WORKING, patience)
     }
 
     /// Takes the lock to do something, as in "pausing", waiting at most `patience` for whoever
     /// holds it.
     pub(super) fn acquire(path: &Path, vm: &str, doing: &str, patience: Duration) -> Result<Self> {
-        Self::wait(path, &format!("VM {vm}"), doing, patience)
+        let what = format!("VM {vm}");
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|e| gone(path, &what, e))?;
+        Self::wait(file, path, &what, doing, patience)
     }
 
-    fn wait(path: &Path, what: &str, doing: &str, patience: Duration) -> Result<Self> {
-        let gone = |e| match std::io::Error::kind(&e) {
-            std::io::ErrorKind::NotFound => {
-                Error::new(ErrorKind::NotFound, format!("{what} is gone"))
-            }
-            _ => Error::io("opening the lock", path, e),
-        };
+    fn wait(file: File, path: &Path, what: &str, doing: &str, patience: Duration) -> Result<Self> {
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_micros(100);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(gone)?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -90,7 +84,7 @@ impl Lock {
             pause = (pause * 2).min(Duration::from_millis(20));
         }
         // Whoever held it may have removed the run dir meanwhile.
-        path.metadata().map_err(gone)?;
+        path.metadata().map_err(|e| gone(path, what, e))?;
         let lock = Self { file };
         lock.say(doing);
         Ok(lock)
@@ -109,6 +103,13 @@ impl Lock {
                 self.file.set_len(0)?;
                 self.file.write_all_at(&text, 0)
             });
+    }
+}
+
+fn gone(path: &Path, what: &str, cause: std::io::Error) -> Error {
+    match cause.kind() {
+        std::io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("{what} is gone")),
+        _ => Error::io("opening the lock", path, cause),
     }
 }
 

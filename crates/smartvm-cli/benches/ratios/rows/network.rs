@@ -28,7 +28,7 @@ pub(crate) const ONE: Row = Row {
 
 pub(crate) const ONE_BY_COMMANDS: Row = Row {
     name: "network-one-cmd",
-    about: "the same / TAP and firewall by the commands ip, sysctl and nft",
+    about: "the same / TAP and firewall by the commands ip, sysctl and iptables",
     target: Some(0.2),
     measure: |corner, pairs| one::<Commands>(corner, pairs),
 };
@@ -42,7 +42,7 @@ pub(crate) const MANY_ROW: Row = Row {
 
 pub(crate) const MANY_BY_COMMANDS: Row = Row {
     name: "network-many-cmd",
-    about: "200 VMs' network up, then down / the same by the commands ip, sysctl and nft",
+    about: "200 VMs' network up, then down / the same by the commands ip, sysctl and iptables",
     target: Some(0.2),
     measure: |corner, pairs| many::<Commands>(corner, pairs.div_ceil(FEWER)),
 };

@@ -114,6 +114,16 @@ impl Links {
     /// Gives a device the gateway's address. That it has it already is fine.
     pub(crate) fn set_address(&mut self, name: &IfName, subnet: Subnet) -> Result<()> {
         let index = self.require(name)?.index;
+        self.set_address_of(index, name, subnet)
+    }
+
+    /// The same, where its index is known.
+    pub(crate) fn set_address_of(
+        &mut self,
+        index: u32,
+        name: &IfName,
+        subnet: Subnet,
+    ) -> Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = subnet.prefix();
@@ -175,28 +185,27 @@ impl Links {
             }
         })?;
         let bridge = self.require(tap.bridge)?.index;
-        let device = self.require(tap.name)?;
         super::forwarding::no_ipv6(tap.name)?;
         let [_, _, rest @ ..] = tap.mac.bytes();
         // Another address than the guest's, and a high one, which no bridge takes as its own.
         let mut mac = vec![0xfe, 0x00];
         mac.extend(rest);
-        let attributes = vec![
+        let name = || LinkAttribute::IfName(tap.name.to_string());
+        let attach = vec![
+            name(),
             LinkAttribute::IfAlias(tap.mark.to_owned()),
             LinkAttribute::Address(mac),
             LinkAttribute::Controller(bridge),
             ipv4(&[(Setting::Forwarding, 0), (Setting::ReturnPathFilter, 1)]),
         ];
-        self.change(device.index, attributes, false)
+        // A port's own settings are taken only when it is one.
+        let isolate = vec![name(), isolation(tap.isolated)];
+        self.0
+            .requests(vec![
+                RouteNetlinkMessage::SetLink(change(BY_NAME, attach, false)),
+                RouteNetlinkMessage::NewLink(change(BY_NAME, isolate, true)),
+            ])
             .map_err(|e| told("attaching the TAP device", e))?;
-        let port = vec![LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
-                tap.isolated,
-            )])),
-        ])];
-        self.new_link(device.index, port, true)
-            .map_err(|e| told("isolating the TAP device", e))?;
         made.keep().map_err(|e| told("keeping the TAP device", e))
     }
 
@@ -206,11 +215,7 @@ impl Links {
             return Ok(());
         };
         let bridge = self.require(bridge)?.index;
-        let port = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
-        let isolated = vec![LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(port),
-        ])];
+        let isolated = vec![isolation(isolated)];
         self.change(device.index, vec![LinkAttribute::Controller(bridge)], false)
             .and_then(|()| self.new_link(device.index, isolated, true))
             .map_err(|e| failed("attaching", tap.as_str(), e))
@@ -302,6 +307,18 @@ impl Device {
         }
     }
 }
+
+/// Whether a bridge's port reaches no other such port.
+fn isolation(isolated: bool) -> LinkAttribute {
+    let port = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(port),
+    ])
+}
+
+/// In the place of an index, where the message names its device.
+const BY_NAME: u32 = 0;
 
 fn change(index: u32, attributes: Vec<LinkAttribute>, up: bool) -> LinkMessage {
     let mut message = LinkMessage::default();

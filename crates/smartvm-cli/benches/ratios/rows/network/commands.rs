@@ -14,21 +14,23 @@ pub(super) fn run(line: &str) {
 #[derive(Default)]
 pub(super) struct Commands;
 
-fn elements(verb: &str, number: usize) {
-    let (tap, ip) = (format!("cmd{number}"), format!("10.1.0.{number}"));
-    for element in [
-        format!("taps {{ {tap} }}"),
-        format!("guests {{ {tap} . 06:00:00:00:00:01 . {ip} }}"),
+/// What lets a guest out, masqueraded, and lets in what answers it.
+fn rules(verb: &str, number: usize) {
+    let ip = format!("10.1.0.{number}");
+    for rule in [
+        format!("POSTROUTING -s {ip} -o up0 -j MASQUERADE -t nat"),
+        format!("FORWARD -i svbr0 -o up0 -s {ip} -j ACCEPT"),
+        format!(
+            "FORWARD -i up0 -o svbr0 -d {ip} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        ),
     ] {
-        run(&format!(
-            "nft {verb} element bridge smartvm_svbr0 {element}"
-        ));
+        run(&format!("iptables -w {verb} {rule}"));
     }
 }
 
 impl Way for Commands {
     fn up(&self, number: usize) {
-        elements("add", number);
+        rules("-A", number);
         let tap = format!("cmd{number}");
         run(&format!("ip tuntap add dev {tap} mode tap user 0 vnet_hdr"));
         run(&format!("sysctl -qw net.ipv6.conf.{tap}.disable_ipv6=1"));
@@ -41,6 +43,6 @@ impl Way for Commands {
 
     fn down(&self, number: usize) {
         run(&format!("ip link delete cmd{number}"));
-        elements("delete", number);
+        rules("-D", number);
     }
 }
