@@ -1,12 +1,13 @@
 //! What the kernel tells of changes to networks.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags};
@@ -31,6 +32,7 @@ pub(super) struct Events {
     route: Socket,
     /// Missing where the kernel doesn't tell this.
     nftables: Option<Socket>,
+    links: Links,
 }
 
 impl Events {
@@ -39,6 +41,7 @@ impl Events {
         Ok(Self {
             route: open(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed)?,
             nftables: open(NETLINK_NETFILTER, &[NFTABLES_GROUP]).ok(),
+            links: Links::default(),
         })
     }
 
@@ -81,8 +84,8 @@ impl Events {
 
     /// Reads all that there is; whether any of it may matter.
     fn read(&mut self, names: &[String]) -> bool {
-        let matters = |bytes: &[u8]| route_matters(bytes, names);
-        let mut any = drain(&self.route, matters);
+        let links = &mut self.links;
+        let mut any = drain(&self.route, |bytes| links.matter(bytes, names));
         if let Some(nftables) = &self.nftables {
             any |= drain(nftables, nftables_matters);
         }
@@ -100,11 +103,14 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn drain(socket: &Socket, matters: impl Fn(&[u8]) -> bool) -> bool {
+fn drain(socket: &Socket, mut matters: impl FnMut(&[u8]) -> bool) -> bool {
     let mut any = false;
     loop {
         match socket.recv_from_full() {
-            Ok((bytes, _)) => any |= messages(&bytes).any(&matters),
+            Ok((bytes, _)) => {
+                // Each is looked at: it may say what is compared with the next.
+                any |= messages(&bytes).filter(|one| matters(one)).count() > 0;
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return any,
             // More than fits was told at once: something has changed.
             Err(_) => return true,
@@ -124,18 +130,73 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn route_matters(bytes: &[u8], names: &[String]) -> bool {
-    let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else {
-        return true;
-    };
-    match message.payload {
-        // Guests' own devices come and go.
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
-        ) => link.attributes.iter().any(
-            |attribute| matches!(attribute, LinkAttribute::IfName(name) if names.contains(name)),
-        ),
-        _ => true,
+/// The links that matter, as they were told of last.
+#[derive(Default)]
+struct Links(HashMap<String, Link>);
+
+/// What of a link matters. A bridge tells of itself with each guest that comes or goes.
+#[derive(PartialEq)]
+struct Link {
+    index: u32,
+    up: bool,
+    attributes: Vec<LinkAttribute>,
+}
+
+impl Links {
+    /// Whether a message of rtnetlink's tells of something that may matter.
+    fn matter(&mut self, bytes: &[u8], names: &[String]) -> bool {
+        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else {
+            return true;
+        };
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                // Guests' own devices come and go.
+                let Some(name) = name_of(&link).filter(|name| names.contains(name)) else {
+                    return false;
+                };
+                let now = Link::of(link);
+                self.0.get(&name) != Some(&now) && {
+                    self.0.insert(name, now);
+                    true
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                let name = name_of(&link).filter(|name| names.contains(name));
+                name.is_some_and(|name| {
+                    self.0.remove(&name);
+                    true
+                })
+            }
+            _ => true,
+        }
+    }
+}
+
+fn name_of(link: &LinkMessage) -> Option<String> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })
+}
+
+impl Link {
+    fn of(link: LinkMessage) -> Self {
+        let matters = |attribute: &LinkAttribute| {
+            matches!(
+                attribute,
+                LinkAttribute::IfAlias(_)
+                    | LinkAttribute::Address(_)
+                    | LinkAttribute::Controller(_)
+                    | LinkAttribute::Mtu(_)
+            )
+        };
+        Self {
+            index: link.header.index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            attributes: link.attributes.into_iter().filter(matters).collect(),
+        }
     }
 }
 
@@ -145,4 +206,57 @@ fn nftables_matters(bytes: &[u8]) -> bool {
         .and_then(|kind| kind.try_into().ok())
         .map_or(0, u16::from_ne_bytes);
     kind >> 8 == NFTABLES && TELLING.contains(&(kind & 0xff))
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::NetlinkHeader;
+
+    use super::*;
+
+    fn told(message: RouteNetlinkMessage) -> Vec<u8> {
+        let payload = NetlinkPayload::InnerMessage(message);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    fn link(name: &str, flags: LinkFlags) -> LinkMessage {
+        let mut link = LinkMessage::default();
+        link.header.index = 4;
+        link.header.flags = flags;
+        link.attributes = vec![LinkAttribute::IfName(name.into())];
+        link
+    }
+
+    #[test]
+    fn only_changes_of_links_that_matter_are_looked_into() {
+        let mut links = Links::default();
+        let mut matter = |message| links.matter(&told(message), &["svbr0".into()]);
+        let up = || link("svbr0", LinkFlags::Up);
+        assert!(!matter(RouteNetlinkMessage::NewLink(link(
+            "tap0",
+            LinkFlags::Up
+        ))));
+        assert!(matter(RouteNetlinkMessage::NewLink(up())), "the first");
+        let guest = link("svbr0", LinkFlags::Up | LinkFlags::LowerUp);
+        assert!(!matter(RouteNetlinkMessage::NewLink(guest)), "of a guest");
+        let mut marked = up();
+        marked
+            .attributes
+            .push(LinkAttribute::IfAlias("mine".into()));
+        assert!(matter(RouteNetlinkMessage::NewLink(marked)), "another's");
+        assert!(matter(RouteNetlinkMessage::NewLink(link(
+            "svbr0",
+            LinkFlags::empty()
+        ))));
+        assert!(!matter(RouteNetlinkMessage::DelLink(link(
+            "tap0",
+            LinkFlags::Up
+        ))));
+        assert!(matter(RouteNetlinkMessage::DelLink(up())));
+        assert!(matter(RouteNetlinkMessage::NewLink(up())), "made again");
+    }
 }
