@@ -185,7 +185,9 @@ impl Socket {
 
     /// Receives what the kernel sends at once; how long that is.
     fn receive(&mut self) -> io::Result<usize> {
-        self.buffer.resize(MOST_BYTES, 0);
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; MOST_BYTES];
+        }
         loop {
             let into = self.buffer.as_mut_slice();
             match rustix::net::recv(&self.socket, into, RecvFlags::TRUNC) {
