@@ -68,7 +68,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(|e| Error::io("syncing", dir, e))
 }
 
-/// Reads what [`write_state`] wrote, into a type that passes over the format. `None` if there is no such file; a newer format than
+/// Reads what [`write_state`] wrote. `None` if there is no such file; a newer format than
 /// `format`, or a damaged file, is [`ErrorKind::Corrupt`].
 pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>> {
     #[derive(Deserialize)]
@@ -83,11 +83,16 @@ pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Optio
             .at(path)
             .because(e)
     };
-    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let header = Header::deserialize(&value).map_err(damaged)?;
     if header.format > format {
         return Err(newer_format(path, header.format, format));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    // Where unknown fields are refused it would be one.
+    if let Some(object) = value.as_object_mut() {
+        object.shift_remove("format");
+    }
+    serde_json::from_value(value).map(Some).map_err(damaged)
 }
 
 /// The refusal of a file that a newer version wrote.
