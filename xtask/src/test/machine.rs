@@ -23,8 +23,8 @@ const AROUND: Duration = Duration::from_secs(60);
 /// So many emulated guests at once: more are slower together than one after the other.
 const EMULATED_GUESTS: u32 = 2;
 
-/// QEMU's emulation of nested virtualization resets a guest now and then, once in some minutes
-/// of hard work (docs/emulated-host.md): so many tests may have met that. More have another cause.
+/// An emulated host's processors stand still for as long as the machine's are busy elsewhere, and
+/// a test may meet that at the wrong moment: so many are tried again. More have another cause.
 const MOST_TRIED_AGAIN: usize = 4;
 
 /// What the tiers run on and with.
@@ -117,7 +117,7 @@ impl Machine<'_> {
             return Ok(ran.outcome("emulated host".to_owned()));
         }
         say(format_args!(
-            "the emulated host loses a guest now and then: once more, by themselves, {}",
+            "in case the emulated host stood still meanwhile: once more, by themselves, {}",
             failed.join(", ")
         ));
         let again = Ran::of(command.arg("--exact").args(&failed))?;
