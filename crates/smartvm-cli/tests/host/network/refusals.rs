@@ -95,8 +95,8 @@ fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
         assert_eq!(namespace.picture(), before, "{said}");
         said
     };
-    let smartvm = |dir: &Path| {
-        let mut command = Command::new(SMARTVM);
+    let smartvm = |program: &Path, dir: &Path| {
+        let mut command = Command::new(program);
         command
             .env("SMARTVM_DATA_DIR", dir.join("data"))
             .env("SMARTVM_RUNTIME_DIR", dir.join("run"))
@@ -107,13 +107,15 @@ fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
     let nft = corner.file("nft");
     std::fs::write(&nft, "#!/bin/sh\necho 'nftables v0.8.3 (Ogre)'\n").unwrap();
     std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let said = refused(smartvm(corner.path()).env("PATH", corner.path()));
+    let said = refused(smartvm(Path::new(SMARTVM), corner.path()).env("PATH", corner.path()));
     assert!(said.contains("nft is too old: nftables v0.8.3"), "{said}");
     assert!(said.contains("0.9 or newer"), "{said}");
-    // Somebody without rights.
+    // Somebody without rights, who may not look into where it was built either.
     let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("smartvm");
+    std::fs::copy(SMARTVM, &program).unwrap();
     std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
-    let said = refused(smartvm(dir.path()).uid(65534).gid(65534));
+    let said = refused(smartvm(&program, dir.path()).uid(65534).gid(65534));
     assert!(said.contains("root's rights"), "{said}");
 }
 
