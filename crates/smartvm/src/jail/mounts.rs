@@ -88,7 +88,16 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 
 fn enter_own_namespace() -> Result<()> {
     let failed = |e: rustix::io::Errno| {
-        Error::new(ErrorKind::Host, "making a mount namespace").because(std::io::Error::from(e))
+        let cause = std::io::Error::from(e);
+        let error = Error::new(ErrorKind::Host, "making a mount namespace").because(cause);
+        match e {
+            // The jailer would meet it, too.
+            rustix::io::Errno::INVAL => error.hint(
+                "/ is no mount point here, as in a plain chroot: enter it by pivot_root, or do \
+                 without a jail (--jail off)",
+            ),
+            _ => error,
+        }
     };
     // SAFETY: file descriptors stay shared; only this thread's view of mounts changes.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;

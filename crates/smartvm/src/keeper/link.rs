@@ -97,7 +97,13 @@ impl Link {
         };
         match self.ask(&request)? {
             Reply::Spawned { process } => Ok(process),
-            Reply::Failed { message } => Err(Error::new(ErrorKind::Host, message).at(executable)),
+            Reply::Failed { message, hint } => {
+                let error = Error::new(ErrorKind::Host, message).at(executable);
+                Err(match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                })
+            }
             Reply::Detached => Err(out_of_step()),
         }
     }

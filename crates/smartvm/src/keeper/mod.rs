@@ -86,9 +86,16 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Reply {
-    Spawned { process: ProcessId },
+    Spawned {
+        process: ProcessId,
+    },
     Detached,
-    Failed { message: String },
+    Failed {
+        message: String,
+        /// What to do about it.
+        #[serde(default)]
+        hint: Option<String>,
+    },
 }
 
 /// Where the keeper's executable is: as given, else `smartvm` beside the current

@@ -277,6 +277,7 @@ impl Keeper {
                     }
                     Err(e) => Reply::Failed {
                         message: e.to_string(),
+                        hint: e.way_out().map(str::to_owned),
                     },
                 };
                 self.reply(&reply);
