@@ -10,6 +10,7 @@ pub(crate) struct Wire {
     device: libc::sockaddr_ll,
 }
 
+// No library wraps packet sockets.
 #[allow(unsafe_code)]
 impl Wire {
     pub(crate) fn of(device: &str) -> Self {

@@ -1,7 +1,5 @@
 //! A VM held for one operation: its lock, and its state as it was when the lock was taken.
 
-use std::time::Duration;
-
 use super::{LOCK_PATIENCE, MicroVm, blocking, gone};
 use crate::error::{ErrorKind, Result};
 use crate::rundir::{Lock, Operation, RunDir, State, VmState};
@@ -19,11 +17,11 @@ pub(crate) struct Held {
 impl Held {
     /// Takes the lock, waiting at most [`LOCK_PATIENCE`] for whoever works on the VM.
     pub(super) fn take(run_dir: RunDir, operation: Operation) -> Result<Self> {
-        let lock = lock(&run_dir, operation, LOCK_PATIENCE)?;
-        Self::with(lock, run_dir, operation)
-    }
-
-    fn with(lock: Lock, run_dir: RunDir, operation: Operation) -> Result<Self> {
+        let lock = run_dir.lock(operation.doing(), LOCK_PATIENCE);
+        let lock = lock.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => gone(run_dir.id()),
+            _ => e,
+        })?;
         let state = run_dir.state()?;
         operation.require(state.state, run_dir.id().as_str())?;
         Ok(Self {
@@ -55,26 +53,12 @@ impl Held {
     }
 }
 
-fn lock(run_dir: &RunDir, operation: Operation, patience: Duration) -> Result<Lock> {
-    let lock = run_dir.lock(operation.doing(), patience);
-    lock.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => gone(run_dir.id()),
-        _ => e,
-    })
-}
-
 impl MicroVm {
     /// Begins an operation: the lock is held and the state allows it. Dropping what this
     /// returns lets go without a change; [`Held::done`] records what the VM is then.
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
         let run_dir = self.run_dir.clone();
-        // Two small files, read sooner than a thread is woken; only waiting needs one.
-        match lock(&run_dir, operation, Duration::ZERO) {
-            Err(e) if e.kind() == ErrorKind::WrongState => {
-                blocking(move || Held::take(run_dir, operation)).await
-            }
-            lock => Held::with(lock?, run_dir, operation),
-        }
+        blocking(move || Held::take(run_dir, operation)).await
     }
 
     /// An operation that only records the state that it leads to.

@@ -1,6 +1,7 @@
 //! Sends frames as they are, from within a guest: each with its length before it, on standard
 //! input. A program of the guest tier's tests.
 
+// A test's program: what fails fails the test.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../lab/wire.rs"]
