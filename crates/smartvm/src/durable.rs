@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,41 +24,71 @@ pub fn write_state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<
 /// The same for what matters as long as the host isn't started anew: after that there may be the
 /// old content, or none; never a part.
 pub fn write_passing_state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<()> {
-    #[derive(Serialize)]
-    struct Versioned<'a, T> {
-        format: u32,
-        #[serde(flatten)]
-        value: &'a T,
-    }
-    let bytes = serde_json::to_vec(&Versioned { format, value }).map_err(|e| {
-        Error::new(ErrorKind::Io, format!("encoding {}", path.display())).because(e)
-    })?;
-    replace(path, &bytes)
+    Staged::state(path, format, value)?.publish()
 }
 
 /// Writes `bytes` under `path` through a temporary file: fsync, then rename. Mode 0600.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, bytes)?;
+    Staged::new(path, bytes)?.publish()?;
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let Some(dir) = path.parent() else {
-        return Err(Error::new(ErrorKind::Invalid, "writing to an empty path"));
-    };
-    let mut temporary =
-        tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("writing", path, e))?;
-    temporary
-        .write_all(bytes)
-        .map_err(|e| Error::io("writing", path, e))?;
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(|e| Error::io("writing", path, e))?;
-    temporary
-        .persist(path)
-        .map_err(|e| Error::io("replacing", path, e.error))?;
-    Ok(())
+/// A file's new content, which nobody sees yet. Dropping it leaves the old.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    temporary: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// What [`write_passing_state`] writes.
+    pub(crate) fn state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<Self> {
+        #[derive(Serialize)]
+        struct Versioned<'a, T> {
+            format: u32,
+            #[serde(flatten)]
+            value: &'a T,
+        }
+        let bytes = serde_json::to_vec(&Versioned { format, value }).map_err(|e| {
+            Error::new(ErrorKind::Io, format!("encoding {}", path.display())).because(e)
+        })?;
+        Self::new(path, &bytes)
+    }
+
+    fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let Some(dir) = path.parent() else {
+            return Err(Error::new(ErrorKind::Invalid, "writing to an empty path"));
+        };
+        let mut temporary =
+            tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("writing", path, e))?;
+        temporary
+            .write_all(bytes)
+            .map_err(|e| Error::io("writing", path, e))?;
+        temporary
+            .as_file()
+            .sync_all()
+            .map_err(|e| Error::io("writing", path, e))?;
+        Ok(Self {
+            temporary,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The new file's number.
+    pub(crate) fn inode(&self) -> Result<u64> {
+        let found = self.temporary.as_file().metadata();
+        let found = found.map_err(|e| Error::io("looking at", &self.path, e))?;
+        Ok(found.ino())
+    }
+
+    /// Puts it in the place of the old.
+    pub(crate) fn publish(self) -> Result<()> {
+        let Self { temporary, path } = self;
+        temporary
+            .persist(&path)
+            .map_err(|e| Error::io("replacing", &path, e.error))?;
+        Ok(())
+    }
 }
 
 /// Makes the names in a directory durable.
@@ -69,7 +99,8 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 /// Reads what [`write_state`] wrote. `None` if there is no such file; a newer format than
-/// `format`, or a damaged file, is [`ErrorKind::Corrupt`].
+/// `format`, or a damaged file, is [`ErrorKind::Corrupt`]. To `T` the format is an unknown field,
+/// which it must let pass.
 pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>> {
     #[derive(Deserialize)]
     struct Header {
@@ -83,16 +114,11 @@ pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Optio
             .at(path)
             .because(e)
     };
-    let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-    let header = Header::deserialize(&value).map_err(damaged)?;
+    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
     if header.format > format {
         return Err(newer_format(path, header.format, format));
     }
-    // Where unknown fields are refused it would be one.
-    if let Some(object) = value.as_object_mut() {
-        object.shift_remove("format");
-    }
-    serde_json::from_value(value).map(Some).map_err(damaged)
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 /// The refusal of a file that a newer version wrote.

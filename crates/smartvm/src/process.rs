@@ -76,10 +76,18 @@ impl ProcessId {
 
     /// This process.
     pub fn myself() -> Result<Self> {
-        Self::of(std::process::id())?.ok_or_else(|| {
+        static MYSELF: OnceLock<ProcessId> = OnceLock::new();
+        let pid = std::process::id();
+        // A fork of the process that asked first is another one.
+        if let Some(known) = MYSELF.get().filter(|known| known.pid == pid) {
+            return Ok(known.clone());
+        }
+        let found = Self::of(pid)?.ok_or_else(|| {
             Error::new(ErrorKind::Host, "this process is missing in /proc")
                 .hint("mount /proc of this pid namespace")
-        })
+        })?;
+        let _known = MYSELF.set(found.clone());
+        Ok(found)
     }
 
     /// Whether it still runs. A zombie doesn't.

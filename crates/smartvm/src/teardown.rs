@@ -26,7 +26,8 @@ pub struct StopRequest {
 impl StopRequest {
     /// Leaves the request in the run dir, before anything ends the VM.
     pub fn write(run_dir: &RunDir) -> Result<()> {
-        durable::write_state(
+        // A restart of the host ends the VM as well.
+        durable::write_passing_state(
             &run_dir.file(file::STOP_REQUEST),
             STOP_FORMAT,
             &Self { at: now() },

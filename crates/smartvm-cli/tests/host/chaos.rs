@@ -194,7 +194,7 @@ fn descriptors() -> usize {
 
 #[tokio::test]
 async fn many_vms_with_processes_killed_at_random_leave_nothing_and_every_state_is_right() {
-    let corner = Arc::new(Corner::new());
+    let corner = Arc::new(Corner::in_memory());
     let smartvm = Arc::new(corner.smartvm());
     let vms = number("SMARTVM_TEST_CHAOS_VMS", 48);
     std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
@@ -270,7 +270,7 @@ async fn orchestrator_process() {
 
 #[tokio::test]
 async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
-    let corner = Corner::new();
+    let corner = Corner::in_memory();
     std::fs::create_dir_all(corner.file(SNAPSHOTS)).unwrap();
     let before = corner.picture();
     let mut dice = Dice::new(u64::from(u32::MAX));

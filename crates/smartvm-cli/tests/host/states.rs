@@ -122,7 +122,7 @@ fn looking(corner: &Corner, state: State) {
 
 #[tokio::test]
 async fn every_operation_is_allowed_in_exactly_the_states_of_the_table() {
-    let corner = Corner::new();
+    let corner = Corner::in_memory();
     let smartvm = corner.smartvm();
     std::fs::create_dir_all(corner.file(SNAPSHOT).parent().unwrap()).unwrap();
     let before = corner.picture();
@@ -190,7 +190,7 @@ async fn every_operation_is_allowed_in_exactly_the_states_of_the_table() {
 #[tokio::test]
 async fn processes_that_change_one_vm_at_the_same_time_wait_for_each_other_and_no_change_is_lost() {
     const DRIVES: u64 = 6;
-    let corner = Corner::new();
+    let corner = Corner::in_memory();
     let smartvm = corner.smartvm();
     let mut spec = with_drive(&corner);
     spec.lifetime = Some(Lifetime::Detached);
@@ -240,7 +240,7 @@ async fn processes_that_change_one_vm_at_the_same_time_wait_for_each_other_and_n
 
 #[tokio::test]
 async fn who_waits_in_vain_is_told_who_works_on_the_vm_and_force_ends_it_all_the_same() {
-    let corner = Corner::new();
+    let corner = Corner::in_memory();
     let smartvm = corner.smartvm();
     let before = corner.picture();
     let mut spec = corner.small();
@@ -291,7 +291,7 @@ async fn who_waits_in_vain_is_told_who_works_on_the_vm_and_force_ends_it_all_the
 
 #[tokio::test]
 async fn another_process_hears_of_every_state_and_of_the_end_with_its_reason() {
-    let corner = Corner::new();
+    let corner = Corner::in_memory();
     let smartvm = corner.smartvm();
     let mut own = smartvm.events().unwrap();
     let mut listener = Command::new(SMARTVM)

@@ -33,10 +33,17 @@ pub(crate) struct Corner {
 
 impl Corner {
     pub(crate) fn new() -> Self {
-        let made = tempfile::Builder::new()
-            .prefix("smartvm-host-")
-            .tempdir()
-            .unwrap();
+        Self::in_dir(&std::env::temp_dir())
+    }
+
+    /// A corner on a tmpfs, where runtime directories are as a rule.
+    pub(crate) fn in_memory() -> Self {
+        Self::in_dir(Path::new("/dev/shm"))
+    }
+
+    fn in_dir(dir: &Path) -> Self {
+        let mut builder = tempfile::Builder::new();
+        let made = builder.prefix("smartvm-host-").tempdir_in(dir).unwrap();
         let corner = Self {
             root: made.path().to_owned(),
             made: Some(made),

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use smartvm::ErrorKind;
 use smartvm::firecracker::Client;
 use smartvm::firecracker::client::Request;
+use smartvm::rundir::State;
 use smartvm::spec::{Balloon, RateLimiter, TokenBucket};
 use smartvm::vm::{Change, StartOptions, StopMode};
 
+use crate::lifecycle::until;
 use crate::support::Corner;
 
 fn limits(size: u64) -> RateLimiter {
@@ -84,6 +86,56 @@ async fn drives_are_swapped_grown_and_limited_and_all_of_it_is_given_back() {
     assert_eq!(staged.count(), 2, "one copy and its owner file");
     vm.stop(StopMode::Kill).await.unwrap();
     assert_eq!(corner.picture(), before);
+}
+
+#[tokio::test]
+async fn what_others_change_between_pausing_and_resuming_is_kept() {
+    for corner in [Corner::new(), Corner::in_memory()] {
+        let smartvm = corner.smartvm();
+        let mut spec = corner.large();
+        // As one with an initramfs might have an agent, which is asked for.
+        spec.boot_source.initrd_path = None;
+        let mut vm = smartvm.create(&spec).await.unwrap();
+        vm.start(&StartOptions::default()).await.unwrap();
+        let other = smartvm.get(vm.id()).unwrap();
+        let limit = |size| Change::LimitDrive {
+            drive_id: "copied".into(),
+            limits: Some(limits(size)),
+        };
+        for size in [5000, 6000] {
+            vm.pause().await.unwrap();
+            other.update(limit(size)).await.unwrap();
+            vm.resume().await.unwrap();
+            let state = vm.state().unwrap();
+            assert_eq!(state.state, State::Running);
+            assert_eq!(state.spec.drives[0].rate_limiter, Some(limits(size)));
+        }
+        let timeline = vm.run_dir().timeline().unwrap();
+        let states: Vec<_> = timeline.iter().map(|moment| moment.state).collect();
+        let [.., a, b, c, d] = states[..] else {
+            panic!("{states:?}")
+        };
+        let (paused, running) = (State::Paused, State::Running);
+        assert_eq!([a, b, c, d], [paused, running, paused, running]);
+        vm.stop(StopMode::Kill).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_connection_that_is_kept_for_the_next_operation_is_closed_when_none_comes() {
+    let corner = Corner::in_memory();
+    let mut vm = corner.smartvm().create(&corner.small()).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    // Firecracker's ends of its connections are in here.
+    let descriptors = format!("/proc/{}/fd", vm.state().unwrap().vmm.unwrap().pid);
+    let open = || std::fs::read_dir(&descriptors).unwrap().count();
+    vm.pause().await.unwrap();
+    let kept = open();
+    vm.resume().await.unwrap();
+    assert_eq!(open(), kept, "it is the same connection");
+    until("the connection's end", || open() < kept).await;
+    vm.pause().await.unwrap();
+    vm.stop(StopMode::Kill).await.unwrap();
 }
 
 #[tokio::test]

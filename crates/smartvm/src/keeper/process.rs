@@ -23,6 +23,10 @@ use crate::teardown::{self, StopRequest};
 /// How long another operation may hold the VM's lock when the keeper has to clean up.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
+/// So long Firecracker's log waits after it was read: it holds a line or more for each request,
+/// whose answer would come later if a keeper woke up for each.
+const LOG_PAUSE: Duration = Duration::from_millis(50);
+
 /// Keeps the VM that the owner names until it has ended and everything is given back; returns
 /// at once if the owner goes without naming one. The socket to the owner is standard input.
 pub fn run() -> Result<()> {
@@ -46,6 +50,7 @@ pub fn run() -> Result<()> {
     let mut keeper = Keeper {
         signals,
         rested: false,
+        log_read: None,
         logs: Logs::open(&run_dir)?,
         run_dir,
         inbox: Some(inbox),
@@ -115,6 +120,8 @@ struct Keeper {
     signals: Signals,
     /// Whether nothing has happened since it last gave memory back.
     rested: bool,
+    /// When Firecracker's log was read, unless that is long ago.
+    log_read: Option<Instant>,
     logs: Logs,
     /// The socket to the owner, until that is gone.
     inbox: Option<Inbox>,
@@ -186,11 +193,11 @@ impl Keeper {
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(Noticed::End(Reason::LifetimeReached));
         }
-        let timeout = match left {
-            _ if self.rested => left,
-            Some(left) => Some(left.min(QUIET)),
-            None => Some(QUIET),
-        };
+        let log_waits = self
+            .log_read
+            .map(|at| LOG_PAUSE.saturating_sub(at.elapsed()));
+        let quiet = (!self.rested).then_some(QUIET);
+        let timeout = [left, log_waits, quiet].into_iter().flatten().min();
         let mut fds = Vec::with_capacity(6);
         fds.push(PollFd::new(&self.signals, PollFlags::IN));
         if let Some(inbox) = &self.inbox {
@@ -198,10 +205,14 @@ impl Keeper {
         }
         if let Some(vmm) = &self.vmm {
             fds.push(PollFd::new(&vmm.pidfd, PollFlags::IN));
-            let open = vmm.drains.iter().filter(|drain| drain.open);
-            fds.extend(open.map(|drain| PollFd::new(&drain.from, PollFlags::IN)));
+            let watched = vmm.drains.iter().filter(|drain| drain.watched(log_waits));
+            fds.extend(watched.map(|drain| PollFd::new(&drain.from, PollFlags::IN)));
         }
         match rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()) {
+            Ok(0) if log_waits.is_some() => {
+                self.log_read = None;
+                return Ok(Noticed::Nothing);
+            }
             Ok(0) => {
                 drop(fds);
                 rest();
@@ -222,9 +233,13 @@ impl Keeper {
         let said_something = self.inbox.is_some() && ready.next().unwrap_or(false);
         if let Some(vmm) = &mut self.vmm {
             let ended = ready.next().unwrap_or(false);
-            for drain in vmm.drains.iter_mut().filter(|drain| drain.open) {
+            let watched = vmm.drains.iter_mut();
+            for drain in watched.filter(|drain| drain.watched(log_waits)) {
                 if ready.next().unwrap_or(false) {
                     drain.pump(&mut self.logs);
+                    if drain.is_log {
+                        self.log_read = Some(Instant::now());
+                    }
                 }
             }
             if ended {

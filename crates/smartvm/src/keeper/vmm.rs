@@ -44,6 +44,8 @@ pub(super) struct Drain {
     pub(super) from: File,
     into: Sink,
     pub(super) open: bool,
+    /// Whether it is what Firecracker logs: nobody waits for it.
+    pub(super) is_log: bool,
 }
 
 /// Where a stream goes.
@@ -106,7 +108,10 @@ impl Vmm {
             drain(stderr.into(), Sink::Log(VMM_LOG))?,
         ];
         let log = launch.directory.join(file::VMM_LOG_IN);
-        drains.push(drain(pipe_at(&log)?.into(), Sink::Log(VMM_LOG))?);
+        drains.push(Drain {
+            is_log: true,
+            ..drain(pipe_at(&log)?.into(), Sink::Log(VMM_LOG))?
+        });
         for Pump { pipe, file } in &launch.pumps {
             let from = pipe_at(&launch.directory.join(pipe))?;
             drains.push(drain(from.into(), Sink::File(users_file(file)?))?);
@@ -239,6 +244,11 @@ impl Vmm {
 }
 
 impl Drain {
+    /// Whether to look what comes, while the log waits for so long.
+    pub(super) fn watched(&self, log_waits: Option<Duration>) -> bool {
+        self.open && !(self.is_log && log_waits.is_some())
+    }
+
     /// Moves what can be read now into its log, a bounded amount at a time.
     pub(super) fn pump(&mut self, logs: &mut Logs) {
         let mut buffer = [0; 16 << 10];
@@ -299,5 +309,6 @@ fn drain(from: OwnedFd, into: Sink) -> Result<Drain> {
         from: from.into(),
         into,
         open: true,
+        is_log: false,
     })
 }

@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// What is read at most of what the holder says.
 const MOST_BYTES: usize = 512;
 
+/// What a holder writes at least, padded: more than any of them has to say.
+const USUAL_BYTES: usize = 128;
+
 /// What is said of work that has no better word.
 const WORKING: &str = "working on";
 
@@ -58,9 +61,18 @@ impl Lock {
     /// holds it.
     pub(super) fn acquire(path: &Path, vm: &str, doing: &str, patience: Duration) -> Result<Self> {
         let what = format!("VM {vm}");
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.map_err(|e| gone(path, &what, e))?;
-        Self::wait(file, path, &what, doing, patience)
+        Self::wait(open(path, &what)?, path, &what, doing, patience)
+    }
+
+    /// Takes the lock to do something, if nobody holds it.
+    pub(super) fn acquire_free(path: &Path, vm: &str, doing: &str) -> Result<Option<Self>> {
+        let what = format!("VM {vm}");
+        let file = open(path, &what)?;
+        match file.try_lock() {
+            Ok(()) => Self::locked(file, path, &what, doing).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(Error::io("locking", path, e)),
+        }
     }
 
     fn wait(file: File, path: &Path, what: &str, doing: &str, patience: Duration) -> Result<Self> {
@@ -83,6 +95,10 @@ impl Lock {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+        Self::locked(file, path, what, doing)
+    }
+
+    fn locked(file: File, path: &Path, what: &str, doing: &str) -> Result<Self> {
         // Whoever held it may have removed the run dir meanwhile.
         path.metadata().map_err(|e| gone(path, what, e))?;
         let lock = Self { file };
@@ -99,11 +115,17 @@ impl Lock {
         // It only helps to understand: a full disk must not keep anybody from cleaning up.
         let _unsaid = serde_json::to_vec(&holder)
             .map_err(std::io::Error::other)
-            .and_then(|text| {
-                self.file.set_len(0)?;
+            .and_then(|mut text| {
+                // Over all of what another holder said.
+                text.resize(text.len().max(USUAL_BYTES), b' ');
                 self.file.write_all_at(&text, 0)
             });
     }
+}
+
+fn open(path: &Path, what: &str) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.map_err(|e| gone(path, what, e))
 }
 
 fn gone(path: &Path, what: &str, cause: std::io::Error) -> Error {

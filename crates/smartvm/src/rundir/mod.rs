@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 pub use ended::{Ended, Records};
 pub use lock::Lock;
 pub use operation::Operation;
+pub(crate) use state::StagedState;
 pub use state::{Restored, State, VmState};
 pub use timeline::Moment;
 
@@ -56,6 +57,9 @@ pub mod file {
     /// What operations on the VM lock.
     pub const LOCK: &str = "lock";
 }
+
+/// The type of a file system that is held in memory (`statfs(2)`).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// The directory that holds all run dirs of one user of the library.
 #[derive(Debug, Clone)]
@@ -202,6 +206,7 @@ fn no_such_vm(id: &str) -> Error {
 pub struct RunDir {
     id: VmId,
     path: PathBuf,
+    in_memory: bool,
 }
 
 impl RunDir {
@@ -212,6 +217,9 @@ impl RunDir {
         let owner = rustix::fs::fstat(&handle)
             .map_err(|e| Error::io("looking at run dir", &path, e))?
             .st_uid;
+        let file_system = rustix::fs::fstatfs(&handle)
+            .map_err(|e| Error::io("looking at run dir", &path, e))?
+            .f_type;
         let me = rustix::process::geteuid().as_raw();
         if owner != me {
             return Err(Error::new(
@@ -224,7 +232,11 @@ impl RunDir {
             .at(path)
             .hint("act as that user, or use another runtime directory"));
         }
-        Ok(Self { id, path })
+        Ok(Self {
+            id,
+            path,
+            in_memory: file_system == TMPFS,
+        })
     }
 
     /// The run dir at `path`, whose last component is the VM's id.
@@ -263,6 +275,16 @@ impl RunDir {
         Lock::acquire(&self.file(file::LOCK), self.id.as_str(), doing, patience)
     }
 
+    /// The same if nobody holds it; doesn't wait.
+    pub(crate) fn lock_free(&self, doing: &str) -> Result<Option<Lock>> {
+        Lock::acquire_free(&self.file(file::LOCK), self.id.as_str(), doing)
+    }
+
+    /// Whether its files are held in memory, so that no work on them waits for a disk.
+    pub(crate) fn in_memory(&self) -> bool {
+        self.in_memory
+    }
+
     /// The VM's state.
     pub fn state(&self) -> Result<VmState> {
         VmState::read(&self.file(file::STATE))?.ok_or_else(|| {
@@ -277,8 +299,20 @@ impl RunDir {
 
     /// Writes the VM's state.
     pub fn write_state(&self, state: &VmState) -> Result<()> {
-        state.write(&self.file(file::STATE))?;
-        timeline::note(&self.file(file::TIMELINE), state.state)
+        self.stage_state(state)?.publish()
+    }
+
+    /// Writes the VM's state where nobody sees it yet.
+    pub(crate) fn stage_state(&self, state: &VmState) -> Result<StagedState> {
+        StagedState::of(self, state)
+    }
+
+    /// The number of the state's file: another one for each state that was ever written, where
+    /// numbers aren't given again ([`RunDir::in_memory`]).
+    pub(crate) fn state_inode(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let found = self.file(file::STATE).symlink_metadata();
+        found.ok().map(|found| found.ino())
     }
 
     /// When the VM came into which state: the last moments of its life so far.

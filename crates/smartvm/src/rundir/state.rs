@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::timeline::Noting;
 use super::{RunDir, file};
-use crate::durable;
+use crate::durable::{self, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
@@ -170,8 +171,33 @@ impl VmState {
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         durable::read_state(path, FORMAT)
     }
+}
 
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        durable::write_state(path, FORMAT, self)
+/// A state that is written already, but not to be seen yet. Dropping it leaves the old one.
+#[derive(Debug)]
+pub(crate) struct StagedState {
+    file: Staged,
+    noting: Noting,
+}
+
+impl StagedState {
+    /// Of this run dir, whose lock is held until it is published. It tells of what a restart of
+    /// the host ends.
+    pub(super) fn of(run_dir: &RunDir, state: &VmState) -> Result<Self> {
+        Ok(Self {
+            file: Staged::state(&run_dir.file(file::STATE), FORMAT, state)?,
+            noting: Noting::prepare(run_dir.file(file::TIMELINE), state.state)?,
+        })
+    }
+
+    /// The file's number.
+    pub(crate) fn inode(&self) -> Result<u64> {
+        self.file.inode()
+    }
+
+    /// Makes it the VM's state.
+    pub(crate) fn publish(self) -> Result<()> {
+        self.file.publish()?;
+        self.noting.write()
     }
 }

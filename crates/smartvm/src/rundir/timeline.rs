@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,45 +42,70 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Moment>> {
         .collect())
 }
 
-/// Notes a state, if the last one was another. The caller holds the VM's lock.
-pub(super) fn note(path: &Path, state: State) -> Result<()> {
-    let failed = |e| Error::io("writing", path, e);
-    let mut file = OpenOptions::new()
+/// A moment that is to be noted.
+#[derive(Debug)]
+pub(crate) struct Noting {
+    path: PathBuf,
+    /// The list, and what to add to it; `None` if it has this moment already.
+    pending: Option<(File, Vec<u8>)>,
+}
+
+impl Noting {
+    /// That the VM is now in a state, if the last one was another. The caller holds the VM's
+    /// lock until it is written.
+    pub(super) fn prepare(path: PathBuf, state: State) -> Result<Self> {
+        let pending = pending(&path, state).map_err(|e| Error::io("writing", &path, e))?;
+        Ok(Self { path, pending })
+    }
+
+    /// Writes it. A list that has become too long loses its older half.
+    pub(super) fn write(self) -> Result<()> {
+        let Self { path, pending } = self;
+        let Some((mut file, line)) = pending else {
+            return Ok(());
+        };
+        let failed = |e| Error::io("writing", &path, e);
+        file.write_all(&line).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() <= MOST_BYTES {
+            return Ok(());
+        }
+        let moments = read(&path)?;
+        let mut newer = Vec::new();
+        for moment in &moments[moments.len() / 2..] {
+            newer.extend(line_of(moment).map_err(failed)?);
+        }
+        durable::write_whole(&path, &newer)
+    }
+}
+
+fn pending(path: &Path, state: State) -> std::io::Result<Option<(File, Vec<u8>)>> {
+    let mut options = OpenOptions::new();
+    let file = options
         .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let (last, cut_short) = end(&file, length).map_err(failed)?;
+        .open(path)?;
+    let length = file.metadata()?.len();
+    let (last, cut_short) = end(&file, length)?;
     if last.as_ref().is_some_and(|last| last.state == state) {
-        return Ok(());
+        return Ok(None);
     }
-    let moment = Moment {
+    let mut line = line_of(&Moment {
         number: last.map_or(0, |last| last.number + 1),
         state,
         at: crate::teardown::now(),
-    };
-    let line = |moment: &Moment| {
-        let mut line = serde_json::to_vec(moment).map_err(std::io::Error::other)?;
-        line.push(b'\n');
-        Ok::<_, std::io::Error>(line)
-    };
-    if length > MOST_BYTES {
-        let moments = read(path)?;
-        let newer = &moments[moments.len() / 2..];
-        let mut all = Vec::new();
-        for moment in newer.iter().chain([&moment]) {
-            all.extend(line(moment).map_err(failed)?);
-        }
-        return durable::write_whole(path, &all);
-    }
-    let mut line = line(&moment).map_err(failed)?;
+    })?;
     if cut_short {
         line.insert(0, b'\n');
     }
-    file.write_all(&line).map_err(failed)
+    Ok(Some((file, line)))
+}
+
+fn line_of(moment: &Moment) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(moment).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// The last moment of a file so long, of which only the end is read, and whether a crash cut
@@ -110,6 +135,10 @@ pub(crate) fn for_record(path: &Path, ended: State, at: &str) -> Vec<Moment> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn note(path: &Path, state: State) -> Result<()> {
+        Noting::prepare(path.to_owned(), state)?.write()
+    }
 
     #[test]
     fn states_are_noted_once_each_and_the_list_stays_bounded() {

@@ -96,20 +96,29 @@ pub(super) fn users(dir: &Path, id: &str) -> Result<Vec<String>> {
     Ok(users)
 }
 
+/// What is written down of a diff: where it is.
+#[derive(Serialize, Deserialize)]
+struct Child {
+    // The file's format comes beside its fields, which alone it would refuse.
+    #[serde(flatten)]
+    diff: Parent,
+}
+
 /// Writes down, with the parent, that a diff builds on it.
 pub(super) fn add_child(parent: &Parent, child: &Parent) -> Result<()> {
     let dir = Place::new(&parent.snapshot_path, &parent.mem_file_path)?.dir();
     let _lock = lock(&dir)?;
     durable::private_dir(&dir.join(CHILDREN))?;
     let path = dir.join(CHILDREN).join(format!("{}.json", child.id));
-    durable::write_state(&path, FORMAT, child)
+    let diff = child.clone();
+    durable::write_state(&path, FORMAT, &Child { diff })
 }
 
 /// The diffs that build on the snapshot in `dir` and are still there.
 pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut children = Vec::new();
     for path in files(&dir.join(CHILDREN))? {
-        let Some(child) = durable::read_state::<Parent>(&path, FORMAT)? else {
+        let Some(Child { diff: child }) = durable::read_state(&path, FORMAT)? else {
             continue;
         };
         let place = Place::new(&child.snapshot_path, &child.mem_file_path)?;

@@ -1,15 +1,15 @@
 //! A VM held for one operation: its lock, and its state as it was when the lock was taken.
 
-use super::{LOCK_PATIENCE, MicroVm, blocking, gone};
-use crate::error::{ErrorKind, Result};
-use crate::rundir::{Lock, Operation, RunDir, State, VmState};
+use super::{LOCK_PATIENCE, MicroVm, blocking, gone, with_files};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rundir::{Lock, Operation, RunDir, StagedState, State, VmState};
 
 /// Proof that an operation may work on a VM: nobody else does, and its state allows it.
 #[derive(Debug)]
 pub(crate) struct Held {
     run_dir: RunDir,
     lock: Lock,
-    operation: Operation,
+    leads_to: Option<State>,
     /// What is known of the VM.
     pub(crate) state: VmState,
 }
@@ -18,16 +18,41 @@ impl Held {
     /// Takes the lock, waiting at most [`LOCK_PATIENCE`] for whoever works on the VM.
     pub(super) fn take(run_dir: RunDir, operation: Operation) -> Result<Self> {
         let lock = run_dir.lock(operation.doing(), LOCK_PATIENCE);
-        let lock = lock.map_err(|e| match e.kind() {
-            ErrorKind::NotFound => gone(run_dir.id()),
-            _ => e,
-        })?;
+        let lock = lock.map_err(|e| ended(&run_dir, e))?;
+        Self::locked(run_dir, lock, operation)
+    }
+
+    /// The same on a thread that mustn't wait: `None` where it would have to, for whoever works
+    /// on the VM, or for a disk.
+    fn take_at_once(
+        run_dir: &RunDir,
+        operation: Operation,
+        known: Option<Known>,
+    ) -> Result<Option<Self>> {
+        if !run_dir.in_memory() {
+            return Ok(None);
+        }
+        let lock = run_dir.lock_free(operation.doing());
+        let lock = lock.map_err(|e| ended(run_dir, e))?;
+        let Some(lock) = lock else { return Ok(None) };
+        let state = match known {
+            Some(known) if run_dir.state_inode() == Some(known.inode) => known.state,
+            _ => run_dir.state()?,
+        };
+        Self::holding(run_dir.clone(), lock, state, operation).map(Some)
+    }
+
+    fn locked(run_dir: RunDir, lock: Lock, operation: Operation) -> Result<Self> {
         let state = run_dir.state()?;
+        Self::holding(run_dir, lock, state, operation)
+    }
+
+    fn holding(run_dir: RunDir, lock: Lock, state: VmState, operation: Operation) -> Result<Self> {
         operation.require(state.state, run_dir.id().as_str())?;
         Ok(Self {
             run_dir,
             lock,
-            operation,
+            leads_to: operation.leads_to(),
             state,
         })
     }
@@ -35,16 +60,36 @@ impl Held {
     /// Writes the state that the operation leads to, with whatever was changed in
     /// [`Held::state`], and lets go.
     pub(crate) async fn done(self) -> Result<()> {
-        blocking(move || self.record().map(drop)).await
+        let run_dir = self.run_dir.clone();
+        with_files(&run_dir, move || self.record().map(drop)).await
     }
 
     /// The same, but keeps the lock; blocks.
-    pub(super) fn record(mut self) -> Result<(Lock, VmState)> {
-        if let Some(state) = self.operation.leads_to() {
+    pub(super) fn record(self) -> Result<(Lock, VmState)> {
+        self.prepared()?.record()
+    }
+
+    /// The first half of [`Held::done`], while the operation goes on: writes that state where
+    /// nobody sees it.
+    pub(super) async fn prepare(self) -> Result<Prepared> {
+        // What is waited for meanwhile has to be asked first.
+        tokio::task::yield_now().await;
+        let run_dir = self.run_dir.clone();
+        with_files(&run_dir, move || self.prepared()).await
+    }
+
+    fn prepared(mut self) -> Result<Prepared> {
+        if let Some(state) = self.leads_to {
             self.state.state = state;
         }
-        self.run_dir.write_state(&self.state)?;
-        Ok((self.lock, self.state))
+        let staged = self.run_dir.stage_state(&self.state)?;
+        Ok(Prepared { held: self, staged })
+    }
+
+    /// Has the operation lead to another state than it does by itself.
+    pub(super) fn leading_to(mut self, state: State) -> Self {
+        self.leads_to = Some(state);
+        self
     }
 
     /// The lock alone; blocks nothing, writes nothing.
@@ -53,26 +98,66 @@ impl Held {
     }
 }
 
+/// A VM held for an operation that has only to be recorded. Dropping it lets go without.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    held: Held,
+    staged: StagedState,
+}
+
+/// The state that an operation has written: that of the VM, as long as its file is this one.
+#[derive(Debug)]
+pub(super) struct Known {
+    inode: u64,
+    state: VmState,
+}
+
+impl Prepared {
+    /// The second half of [`Held::done`]; returns what is known of the VM then, if that can be
+    /// told from what others write.
+    pub(super) async fn done(self) -> Result<Option<Known>> {
+        let run_dir = self.held.run_dir.clone();
+        with_files(&run_dir, move || {
+            let inode = self.staged.inode()?;
+            let told_apart = self.held.run_dir.in_memory();
+            let (_lock, state) = self.record()?;
+            Ok(told_apart.then_some(Known { inode, state }))
+        })
+        .await
+    }
+
+    fn record(self) -> Result<(Lock, VmState)> {
+        let Held { lock, state, .. } = self.held;
+        self.staged.publish()?;
+        Ok((lock, state))
+    }
+}
+
 impl MicroVm {
     /// Begins an operation: the lock is held and the state allows it. Dropping what this
     /// returns lets go without a change; [`Held::done`] records what the VM is then.
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
+        self.begin_knowing(operation, None).await
+    }
+
+    /// The same; what the last operation left is taken for the VM's state if it still is.
+    pub(super) async fn begin_knowing(
+        &self,
+        operation: Operation,
+        known: Option<Known>,
+    ) -> Result<Held> {
+        if let Some(held) = Held::take_at_once(&self.run_dir, operation, known)? {
+            return Ok(held);
+        }
         let run_dir = self.run_dir.clone();
         blocking(move || Held::take(run_dir, operation)).await
     }
+}
 
-    /// An operation that only records the state that it leads to.
-    pub(super) async fn change(&self, operation: Operation, state: State) -> Result<()> {
-        let run_dir = self.run_dir.clone();
-        blocking(move || {
-            let mut held = Held::take(run_dir, operation)?;
-            held.state.state = state;
-            if state == State::Running {
-                // What was to be done when it runs is done.
-                held.state.moves.clear();
-            }
-            held.run_dir.write_state(&held.state)
-        })
-        .await
+/// What to say if the lock can't be taken because the VM has ended.
+fn ended(run_dir: &RunDir, cause: Error) -> Error {
+    match cause.kind() {
+        ErrorKind::NotFound => gone(run_dir.id()),
+        _ => cause,
     }
 }

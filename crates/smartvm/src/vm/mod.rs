@@ -14,6 +14,7 @@
 //! `owner` owns it: when that handle goes, the VM ends.
 
 mod held;
+mod kept;
 mod metadata;
 mod options;
 mod start;
@@ -36,6 +37,7 @@ pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 
+use self::kept::{Kept, Left};
 use crate::agent::Agent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
@@ -90,6 +92,7 @@ pub struct MicroVm {
     /// Its keeper to be, where its start has begun already.
     keeper: Option<Starting>,
     link: Option<Link>,
+    kept: Kept,
 }
 
 impl MicroVm {
@@ -108,6 +111,7 @@ impl MicroVm {
             plan: Some(plan),
             keeper: None,
             link: None,
+            kept: Kept::default(),
         }
     }
 
@@ -131,6 +135,7 @@ impl MicroVm {
             plan: None,
             keeper: None,
             link: None,
+            kept: Kept::default(),
         }
     }
 
@@ -203,23 +208,38 @@ impl MicroVm {
     }
 
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
-        let mut held = self.begin(operation).await?;
+        let (client, known) = match self.kept.take() {
+            Some(Left { client, known }) => (Some(client), known),
+            None => (None, None),
+        };
+        let mut held = self.begin_knowing(operation, known).await?;
         let request = VmBody { state: wire }.request()?;
         if operation == Operation::Pause {
             self.remember_agent(&mut held.state).await;
         }
-        let mut client = Client::over(held.state.api_socket(&self.run_dir));
-        client.send(&request).await?;
-        let woken = match (operation, held.state.agent) {
-            (Operation::Resume, Some(_)) => self.wake_guest(&held.state.moves).await,
-            _ => Ok(()),
-        };
-        if operation == Operation::Resume && woken.is_ok() {
+        let connect = || Client::over(held.state.api_socket(&self.run_dir));
+        let mut client = client.unwrap_or_else(connect);
+        if operation == Operation::Resume && held.state.agent.is_some() {
+            client.send(&request).await?;
+            let woken = self.wake_guest(&held.state.moves).await;
+            if woken.is_ok() {
+                held.state.moves.clear();
+            }
+            // It runs, whatever its agent says.
+            held.done().await?;
+            return woken;
+        }
+        if operation == Operation::Resume {
             held.state.moves.clear();
         }
-        // It runs, whatever its agent says.
-        held.done().await?;
-        woken
+        let (sent, prepared) = tokio::join!(client.send(&request), held.prepare());
+        sent?;
+        let known = prepared?.done().await?;
+        // One connection for each VM at most, whoever else has handles of it.
+        if self.link.is_some() {
+            self.kept.leave(Left { client, known });
+        }
+        Ok(())
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its
@@ -281,6 +301,18 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(e) => Err(Error::new(ErrorKind::Io, "a worker thread failed").because(e)),
+    }
+}
+
+/// Runs work on a VM's own files: on the spot where they are held in memory, as waking another
+/// thread takes longer than the work.
+pub(crate) async fn with_files<T: Send + 'static>(
+    run_dir: &RunDir,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match run_dir.in_memory() {
+        true => work(),
+        false => blocking(work).await,
     }
 }
 

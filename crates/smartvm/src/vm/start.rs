@@ -186,7 +186,12 @@ impl MicroVm {
             Some(command) => Some(self.begin_main(command).await?),
             None => None,
         };
-        self.change(Operation::Boot, begun).await?;
+        let mut held = self.begin(Operation::Boot).await?.leading_to(begun);
+        if begun == State::Running {
+            // What was to be done when it runs is done.
+            held.state.moves.clear();
+        }
+        held.done().await?;
         options.tell(&Event::Started)?;
         Ok(main)
     }

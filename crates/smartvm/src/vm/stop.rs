@@ -1,18 +1,17 @@
 //! Ending VMs: gracefully with a deadline, then by `SIGKILL`; when many end, all are
 //! signalled before any is waited for.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended};
+use super::{LOCK_PATIENCE, MicroVm, blocking, process_ended, with_files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Reason;
 use crate::firecracker::model::VmState::Resumed;
 use crate::firecracker::model::{Action, VmBody};
-use crate::process::ProcessId;
+use crate::process::{PidFd, ProcessId};
 use crate::rundir::{Ended, Operation, RunDir, State};
 use crate::spec::Arch;
 use crate::teardown::{self, StopRequest};
@@ -57,29 +56,29 @@ impl MicroVm {
         };
         let was = held.state.state;
         let run_dir = self.run_dir.clone();
-        let asked = blocking(move || {
-            if was == State::Created {
+        if was == State::Created {
+            let torn_down = blocking(move || {
                 let lock = held.into_lock();
-                return teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
-                    .map(ControlFlow::Break);
-            }
-            leave_request(&run_dir, held.state.vmm.as_ref())?;
-            if was == State::Failed {
-                return Ok(ControlFlow::Continue(held.state));
-            }
-            held.record().map(|(_, state)| ControlFlow::Continue(state))
+                teardown::tear_down(&run_dir, &lock, Reason::Stopped, None)
+            });
+            return Ok(Asked::Ended(Box::new(torn_down.await?)));
+        }
+        let asked = with_files(&self.run_dir, move || {
+            let running = leave_request(&run_dir, held.state.vmm.as_ref())?;
+            let state = match was {
+                State::Failed => held.state,
+                _ => held.record()?.1,
+            };
+            Ok((state, running))
         });
-        let state = match asked.await? {
-            ControlFlow::Continue(state) => state,
-            ControlFlow::Break(ended) => return Ok(Asked::Ended(Box::new(ended))),
-        };
+        let (state, running) = asked.await?;
         let mut deadline = Instant::now();
         if let (StopMode::Graceful(patience), State::Running | State::Paused) = (mode, was)
             && self.ask_guest(was).await.is_ok()
         {
             deadline += patience;
-        } else if let Some(vmm) = &state.vmm {
-            kill(vmm)?;
+        } else {
+            kill(running.as_ref())?;
         }
         Ok(Asked::Waiting {
             vmm: state.vmm,
@@ -94,10 +93,8 @@ impl MicroVm {
         let run_dir = self.run_dir.clone();
         blocking(move || {
             let state = run_dir.state()?;
-            leave_request(&run_dir, state.vmm.as_ref())?;
-            if let Some(vmm) = &state.vmm {
-                kill(vmm)?;
-            }
+            let running = leave_request(&run_dir, state.vmm.as_ref())?;
+            kill(running.as_ref())?;
             Ok(Asked::Waiting {
                 vmm: state.vmm,
                 keeper: state.keeper,
@@ -135,7 +132,7 @@ impl MicroVm {
         if let Some(vmm) = &vmm {
             let left = deadline.saturating_duration_since(Instant::now());
             if !process_ended(vmm, Some(left)).await? {
-                kill(vmm)?;
+                kill(vmm.open()?.as_ref())?;
             }
         }
         // Not running, or cleaned up by nobody: whoever asked to end it does the work.
@@ -152,17 +149,16 @@ impl MicroVm {
         }
         self.link = None;
         let (run_dir, id) = (self.run_dir.clone(), self.id().clone());
-        blocking(move || {
-            if run_dir.path().symlink_metadata().is_err() {
-                return run_dir.runtime_dir()?.records().get(&id);
-            }
-            match run_dir.lock(teardown::DOING, LOCK_PATIENCE) {
-                Ok(lock) => teardown::tear_down(&run_dir, &lock, Reason::Killed, None),
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    run_dir.runtime_dir()?.records().get(&id)
-                }
-                Err(e) => Err(e),
-            }
+        if run_dir.path().symlink_metadata().is_err() {
+            return with_files(&self.run_dir, move || {
+                run_dir.runtime_dir()?.records().get(&id)
+            })
+            .await;
+        }
+        blocking(move || match run_dir.lock(teardown::DOING, LOCK_PATIENCE) {
+            Ok(lock) => teardown::tear_down(&run_dir, &lock, Reason::Killed, None),
+            Err(e) if e.kind() == ErrorKind::NotFound => run_dir.runtime_dir()?.records().get(&id),
+            Err(e) => Err(e),
         })
         .await
     }
@@ -199,16 +195,21 @@ pub async fn stop_all(vms: &mut [MicroVm], mode: StopMode) -> Vec<Result<Ended>>
 }
 
 /// Says that the end was asked for, unless it came before: then the record tells its cause.
-fn leave_request(run_dir: &RunDir, vmm: Option<&ProcessId>) -> Result<()> {
-    match vmm {
-        Some(vmm) if !vmm.is_alive()? => Ok(()),
-        _ => StopRequest::write(run_dir),
+/// Returns the Firecracker that runs still.
+fn leave_request(run_dir: &RunDir, vmm: Option<&ProcessId>) -> Result<Option<PidFd>> {
+    let running = match vmm {
+        Some(vmm) => vmm.open()?,
+        None => None,
+    };
+    if running.is_some() || vmm.is_none() {
+        StopRequest::write(run_dir)?;
     }
+    Ok(running)
 }
 
-fn kill(vmm: &ProcessId) -> Result<()> {
-    match vmm.open()? {
-        Some(pidfd) => pidfd.signal(Signal::KILL).map(drop),
+fn kill(vmm: Option<&PidFd>) -> Result<()> {
+    match vmm {
+        Some(vmm) => vmm.signal(Signal::KILL).map(drop),
         None => Ok(()),
     }
 }
