@@ -3,13 +3,14 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::step::Owner;
+use crate::step::owner::{self, Owner};
 use crate::storage::checksum::sha256_of;
 
 /// The chroot in a VM's directory, as the jailer names it.
@@ -54,8 +55,11 @@ pub(super) fn make(path: &Path, vm: &str, runtime_dir: &Path, note: Option<&Path
             if let Some(standard) = note.parent() {
                 durable::private_dir(standard)?;
             }
-            let base = base.to_owned();
-            durable::write_state(note, FORMAT, &Note { base })?;
+            let known = durable::read_state::<Note>(note, FORMAT);
+            if !known.is_ok_and(|known| known.is_some_and(|known| known.base == base)) {
+                let base = base.to_owned();
+                durable::write_state(note, FORMAT, &Note { base })?;
+            }
             Some(lock)
         }
         None => None,
@@ -63,7 +67,9 @@ pub(super) fn make(path: &Path, vm: &str, runtime_dir: &Path, note: Option<&Path
     if let Some(parent) = path.parent() {
         durable::private_dir(parent)?;
     }
-    crate::step::claim_dir(path, vm, runtime_dir)?;
+    owner::make_dir(path)?;
+    // What is left of it by a host that went down is an orphan by its age.
+    owner::mark_until_restart(path, &Owner::of(vm, runtime_dir)?)?;
     make_dir(&path.join(ROOT))
 }
 
@@ -97,12 +103,17 @@ fn of_vms(base: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Removes the VM's directory, and the note of its base with the last one there.
 pub(super) fn remove(path: &Path, vm: &str, runtime_dir: &Path, note: Option<&Path>) -> Result<()> {
+    with_note(path, note, || remove_dir(path, vm, runtime_dir))
+}
+
+/// Removes something below a base by `remove`, and the base's note with the last VM there.
+fn with_note(path: &Path, note: Option<&Path>, remove: impl FnOnce() -> Result<()>) -> Result<()> {
     let base = base_of(path);
     let Some(note) = note.filter(|_| base.exists()) else {
-        return remove_dir(path, vm, runtime_dir);
+        return remove();
     };
     let _lock = super::ids::lock(&super::leases(base))?;
-    remove_dir(path, vm, runtime_dir)?;
+    remove()?;
     if of_vms(base).next().is_none()
         && let Err(e) = std::fs::remove_file(note)
         && e.kind() != std::io::ErrorKind::NotFound
@@ -127,6 +138,10 @@ fn remove_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     if !owner.is_of(vm, runtime_dir) {
         return Err(owner.refuse(path));
     }
+    remove_whole(path)
+}
+
+fn remove_whole(path: &Path) -> Result<()> {
     // The owner file goes last: a removal that was interrupted is found again by it.
     let root = path.join(ROOT);
     match std::fs::remove_dir_all(&root) {
@@ -138,25 +153,60 @@ fn remove_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     std::fs::remove_dir_all(path).map_err(|e| Error::io("removing directory", path, e))
 }
 
-/// The directories of VMs that are gone, below this base: left by a host that went down, or
-/// with their run dirs.
-pub(crate) fn orphans(base: &Path) -> Vec<(PathBuf, Owner)> {
-    of_vms(base)
-        .filter_map(|dir| Some((Owner::read(&dir).ok()??, dir)))
-        .filter(|(owner, _)| !owner.is_live())
-        .map(|(owner, dir)| (dir, owner))
-        .collect()
+/// The directory of a VM that is gone: left by a host that went down, or with its run dir.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    path: PathBuf,
+    /// `None`: the host went down before it was written.
+    owner: Option<Owner>,
 }
 
-/// Removes the directory of a VM that is gone, and gives its ids back.
-pub(crate) fn remove_orphan(
-    base: &Path,
-    note: Option<&Path>,
-    path: &Path,
-    owner: &Owner,
-) -> Result<()> {
-    remove(path, owner.vm(), owner.runtime_dir(), note)?;
-    super::ids::give_back(&super::leases(base), owner.vm(), owner.runtime_dir())
+/// Those below this base.
+pub(crate) fn orphans(base: &Path) -> Vec<Orphan> {
+    let judge = |path: PathBuf| match Owner::read(&path) {
+        Ok(Some(owner)) => (!owner.is_live()).then_some(Orphan {
+            path,
+            owner: Some(owner),
+        }),
+        Ok(None) | Err(_) => is_of_another_boot(&path).then_some(Orphan { path, owner: None }),
+    };
+    of_vms(base).filter_map(judge).collect()
+}
+
+/// Whether nobody can have made it who runs still.
+fn is_of_another_boot(path: &Path) -> bool {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot = Duration::new(
+        u64::try_from(since_boot.tv_sec).unwrap_or_default(),
+        u32::try_from(since_boot.tv_nsec).unwrap_or_default(),
+    );
+    let booted = SystemTime::now().checked_sub(since_boot);
+    let changed = path.symlink_metadata().and_then(|found| found.modified());
+    changed.is_ok_and(|changed| booted.is_some_and(|booted| changed < booted))
+}
+
+impl Orphan {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The VM's id.
+    pub(crate) fn vm(&self) -> String {
+        let by_name = || self.path.file_name().unwrap_or_default().to_string_lossy();
+        let owner = self.owner.as_ref();
+        owner.map_or_else(|| by_name().into_owned(), |owner| owner.vm().to_owned())
+    }
+
+    /// Removes it, and gives back the VM's ids.
+    pub(crate) fn remove(&self, base: &Path, note: Option<&Path>) -> Result<()> {
+        let Some(owner) = &self.owner else {
+            // The lease of its ids is taken over by whoever gets there.
+            return with_note(&self.path, note, || remove_whole(&self.path));
+        };
+        remove(&self.path, owner.vm(), owner.runtime_dir(), note)?;
+        super::ids::give_back(&super::leases(base), owner.vm(), owner.runtime_dir())
+    }
 }
 
 /// Whether chroots can be below `base`: device nodes and execution are allowed there, and
@@ -198,5 +248,33 @@ pub(crate) fn usable_base(base: &Path) -> Result<(), (String, &'static str)> {
             "take the right to write away from others, up to the root directory",
         )),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chroot_without_an_owner_is_an_orphan_if_it_is_of_another_boot() {
+        let base = tempfile::tempdir().unwrap();
+        let vm = |name: &str| base.path().join("firecracker").join(name);
+        for name in ["old", "damaged", "new"] {
+            std::fs::create_dir_all(vm(name).join(ROOT).join("dev")).unwrap();
+        }
+        std::fs::write(vm("damaged").join(owner::FILE), "").unwrap();
+        for name in ["old", "damaged"] {
+            let dir = std::fs::File::open(vm(name)).unwrap();
+            dir.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        let mut found = orphans(base.path());
+        found.sort_by_key(Orphan::vm);
+        let ids: Vec<_> = found.iter().map(Orphan::vm).collect();
+        assert_eq!(ids, ["damaged", "old"]);
+        for orphan in &found {
+            orphan.remove(base.path(), None).unwrap();
+            assert!(!orphan.path().exists());
+        }
+        assert!(vm("new").exists());
     }
 }

@@ -54,7 +54,8 @@ pub(super) fn lease(
         {
             continue;
         }
-        durable::write_state(&file, FORMAT, &owner)?;
+        // A restart of the host ends the VM, and so the lease.
+        durable::write_passing_state(&file, FORMAT, &owner)?;
         return Ok(ids);
     }
     let message = format!("all {count} user ids from {} on are taken", uids.first);

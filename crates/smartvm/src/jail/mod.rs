@@ -25,7 +25,7 @@ use crate::step::{Hands, Outcome};
 
 pub(crate) use cgroup::enter as enter_cgroup;
 pub(crate) use cgroup::settings as cgroup_settings;
-pub(crate) use chroot::{bases, note, orphans, remove_orphan, usable_base};
+pub(crate) use chroot::{Orphan, bases, note, orphans, usable_base};
 pub(crate) use inside::{Seen, look};
 
 /// Ids that no distribution gives out: above those of containers, below the kernel's limit.

@@ -8,13 +8,12 @@ use serde::Serialize;
 use super::SmartVm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::{Ended as VmmEnded, Reason};
-use crate::jail;
+use crate::jail::{self, Orphan};
 use crate::name::VmId;
 use crate::process::{ProcessId, boot_id};
 use crate::rundir::{Lock, RunDir, State, VmState};
 use crate::snapshot;
 use crate::spec::Lifetime;
-use crate::step::Owner;
 use crate::teardown;
 
 /// Whoever holds a VM's lock this long is at work on it.
@@ -113,10 +112,11 @@ impl SmartVm {
 
     /// Chroots whose VM has no run dir any more: the host went down, or somebody removed it.
     fn collect_chroots(&self, dry_run: bool) -> Vec<Collected> {
-        let collect = |base: &Path, note: Option<&Path>, path: PathBuf, owner: Owner| {
-            let why = format!("its run dir is gone, its chroot {} stayed", path.display());
-            let id = owner.vm().to_owned();
-            if !dry_run && let Err(e) = jail::remove_orphan(base, note, &path, &owner) {
+        let collect = |base: &Path, note: Option<&Path>, orphan: &Orphan| {
+            let path = orphan.path().display();
+            let why = format!("its run dir is gone, its chroot {path} stayed");
+            let id = orphan.vm();
+            if !dry_run && let Err(e) = orphan.remove(base, note) {
                 return failed(id, [e]);
             }
             Collected {
@@ -126,8 +126,8 @@ impl SmartVm {
         };
         let mut all = Vec::new();
         for (base, note) in jail::bases(&self.chroot_base()) {
-            for (path, owner) in jail::orphans(&base) {
-                all.push(collect(&base, note.as_deref(), path, owner));
+            for orphan in jail::orphans(&base) {
+                all.push(collect(&base, note.as_deref(), &orphan));
             }
         }
         all

@@ -22,7 +22,7 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
     ignore_missing(std::fs::remove_dir(path)).map_err(|e| Error::io("removing directory", path, e))
 }
 
-pub(crate) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
+pub(super) fn claim_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
     owner::claim(path, &Owner::of(vm, runtime_dir)?)
 }
 

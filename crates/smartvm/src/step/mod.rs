@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use file::{claim_dir, make_fifo};
+pub(crate) use file::make_fifo;
 pub(crate) use owner::Owner;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -77,6 +77,11 @@ pub(crate) fn mark(dir: &Path, owner: &Owner) -> Result<()> {
     durable::write_state(&dir.join(FILE), FORMAT, owner)
 }
 
+/// The same for a directory that is recognised without it, should the host go down.
+pub(crate) fn mark_until_restart(dir: &Path, owner: &Owner) -> Result<()> {
+    durable::write_passing_state(&dir.join(FILE), FORMAT, owner)
+}
+
 /// Removes the owner file.
 pub(crate) fn remove(dir: &Path) -> Result<()> {
     remove_file(&dir.join(FILE))
