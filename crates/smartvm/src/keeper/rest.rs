@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
 
-/// So long nothing has to happen before a keeper rests.
-pub(super) const QUIET: Duration = Duration::from_millis(200);
+/// So long nothing has to happen before a keeper rests. A VM that lives no longer ends sooner
+/// without: its keeper would need again what it gave back.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// A mapping of a file: where it is, and how long, in bytes.
 type Mapping = (usize, usize);

@@ -66,8 +66,8 @@ pub(crate) fn hold() -> bool {
         .iter()
         .map(|vm| vm.state().unwrap().keeper.unwrap().pid)
         .collect();
-    // They settle down a fifth of a second after the last thing that happened.
-    std::thread::sleep(Duration::from_secs(2));
+    // They settle down two seconds after the last thing that happened.
+    std::thread::sleep(Duration::from_secs(4));
     let before = run_time(&keepers);
     std::thread::sleep(Duration::from_secs(2));
     let idle = run_time(&keepers) - before;

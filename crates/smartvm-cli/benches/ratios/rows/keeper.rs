@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smartvm::keeper;
 use smartvm::vm::StopMode;
@@ -12,6 +12,9 @@ use smartvm::vm::StopMode;
 use crate::corner::{Corner, SMARTVM};
 use crate::figures::{Figures, timed};
 use crate::row::Row;
+
+/// How long a keeper may take to come to rest: it waits two seconds for something to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const MEMORY: Row = Row {
     name: "keeper-memory",
@@ -32,16 +35,31 @@ fn memory(corner: &Corner, times: usize) -> Figures {
     Figures::amounts(times, "MiB", || {
         let mut vm = corner.running(&smartvm);
         let keeper = vm.state().unwrap().keeper.unwrap();
-        // A fifth of a second after the last thing that happened it is at rest.
-        std::thread::sleep(Duration::from_millis(500));
-        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", keeper.pid));
+        let memory = at_rest(keeper.pid);
         corner.wait(vm.stop(StopMode::Kill)).unwrap();
-        let rollup = rollup.unwrap();
-        let kib = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
-        kib.unwrap().parse::<f64>().unwrap() / 1024.0
+        memory
     })
+}
+
+/// The memory that a keeper has when it has come to rest: when it has given most back.
+fn at_rest(pid: u32) -> f64 {
+    let (first, begin) = (pss(pid), Instant::now());
+    while begin.elapsed() < PATIENCE {
+        let now = pss(pid);
+        if now < first / 2.0 {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("keeper {pid} gives little back");
+}
+
+fn pss(pid: u32) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let kib = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
+    kib.unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
 fn start(corner: &Corner, times: usize) -> Figures {
