@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,25 @@ pub fn write_passing_state<T: Serialize>(path: &Path, format: u32, value: &T) ->
     Staged::state(path, format, value)?.publish()
 }
 
+/// The same for what matters less still: after a restart of the host there may be anything under
+/// `path`. Whoever reads it takes no notice of what is [`of_another_boot`].
+pub(crate) fn write_until_restart<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<()> {
+    Staged::unsynced(path, &versioned(path, format, value)?)?.publish()
+}
+
+/// Whether a file or directory was last changed before this host was started: by nobody who runs
+/// still.
+pub(crate) fn of_another_boot(path: &Path) -> bool {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot = Duration::new(
+        u64::try_from(since_boot.tv_sec).unwrap_or_default(),
+        u32::try_from(since_boot.tv_nsec).unwrap_or_default(),
+    );
+    let booted = SystemTime::now().checked_sub(since_boot);
+    let changed = path.symlink_metadata().and_then(|found| found.modified());
+    changed.is_ok_and(|changed| booted.is_some_and(|booted| changed < booted))
+}
+
 /// Writes `bytes` under `path` through a temporary file: fsync, then rename. Mode 0600.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     Staged::new(path, bytes)?.publish()?;
@@ -43,19 +63,17 @@ pub(crate) struct Staged {
 impl Staged {
     /// What [`write_passing_state`] writes.
     pub(crate) fn state<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<Self> {
-        #[derive(Serialize)]
-        struct Versioned<'a, T> {
-            format: u32,
-            #[serde(flatten)]
-            value: &'a T,
-        }
-        let bytes = serde_json::to_vec(&Versioned { format, value }).map_err(|e| {
-            Error::new(ErrorKind::Io, format!("encoding {}", path.display())).because(e)
-        })?;
-        Self::new(path, &bytes)
+        Self::new(path, &versioned(path, format, value)?)
     }
 
     fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let staged = Self::unsynced(path, bytes)?;
+        let synced = staged.temporary.as_file().sync_all();
+        synced.map_err(|e| Error::io("writing", path, e))?;
+        Ok(staged)
+    }
+
+    fn unsynced(path: &Path, bytes: &[u8]) -> Result<Self> {
         let Some(dir) = path.parent() else {
             return Err(Error::new(ErrorKind::Invalid, "writing to an empty path"));
         };
@@ -63,10 +81,6 @@ impl Staged {
             tempfile::NamedTempFile::new_in(dir).map_err(|e| Error::io("writing", path, e))?;
         temporary
             .write_all(bytes)
-            .map_err(|e| Error::io("writing", path, e))?;
-        temporary
-            .as_file()
-            .sync_all()
             .map_err(|e| Error::io("writing", path, e))?;
         Ok(Self {
             temporary,
@@ -89,6 +103,18 @@ impl Staged {
             .map_err(|e| Error::io("replacing", &path, e.error))?;
         Ok(())
     }
+}
+
+/// A state file's content.
+fn versioned<T: Serialize>(path: &Path, format: u32, value: &T) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        format: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    serde_json::to_vec(&Versioned { format, value })
+        .map_err(|e| Error::new(ErrorKind::Io, format!("encoding {}", path.display())).because(e))
 }
 
 /// Makes the names in a directory durable.

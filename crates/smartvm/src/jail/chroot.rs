@@ -3,7 +3,6 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 use serde::{Deserialize, Serialize};
@@ -126,7 +125,13 @@ fn with_note(path: &Path, note: Option<&Path>, remove: impl FnOnce() -> Result<(
 /// Removes the VM's directory. Its processes are dead by now, and mounts there were in their
 /// mount namespace only.
 fn remove_dir(path: &Path, vm: &str, runtime_dir: &Path) -> Result<()> {
-    let Some(owner) = Owner::read(path)? else {
+    let owner = match Owner::read(path) {
+        Ok(Some(owner)) => Some(owner),
+        // It was lost with the host.
+        Ok(None) | Err(_) if durable::of_another_boot(path) => return remove_whole(path),
+        other => other?,
+    };
+    let Some(owner) = owner else {
         // Begun, and not claimed: it is empty, or not ours.
         return match std::fs::remove_dir(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -168,21 +173,11 @@ pub(crate) fn orphans(base: &Path) -> Vec<Orphan> {
             path,
             owner: Some(owner),
         }),
-        Ok(None) | Err(_) => is_of_another_boot(&path).then_some(Orphan { path, owner: None }),
+        Ok(None) | Err(_) => {
+            durable::of_another_boot(&path).then_some(Orphan { path, owner: None })
+        }
     };
     of_vms(base).filter_map(judge).collect()
-}
-
-/// Whether nobody can have made it who runs still.
-fn is_of_another_boot(path: &Path) -> bool {
-    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let since_boot = Duration::new(
-        u64::try_from(since_boot.tv_sec).unwrap_or_default(),
-        u32::try_from(since_boot.tv_nsec).unwrap_or_default(),
-    );
-    let booted = SystemTime::now().checked_sub(since_boot);
-    let changed = path.symlink_metadata().and_then(|found| found.modified());
-    changed.is_ok_and(|changed| booted.is_some_and(|booted| changed < booted))
 }
 
 impl Orphan {
@@ -253,6 +248,8 @@ pub(crate) fn usable_base(base: &Path) -> Result<(), (String, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -271,10 +268,11 @@ mod tests {
         found.sort_by_key(Orphan::vm);
         let ids: Vec<_> = found.iter().map(Orphan::vm).collect();
         assert_eq!(ids, ["damaged", "old"]);
-        for orphan in &found {
-            orphan.remove(base.path(), None).unwrap();
-            assert!(!orphan.path().exists());
-        }
+        found[0].remove(base.path(), None).unwrap();
+        // As its ledger knows of it, where that outlived the host.
+        remove(&vm("old"), "old", Path::new("/run"), None).unwrap();
+        assert!(!vm("damaged").exists() && !vm("old").exists());
+        remove(&vm("new"), "new", Path::new("/run"), None).unwrap_err();
         assert!(vm("new").exists());
     }
 }

@@ -49,13 +49,11 @@ pub(super) fn lease(
             gid: gids.first + offset,
         };
         let file = dir.join(format!("{}.json", ids.uid));
-        if let Some(holder) = durable::read_state::<Owner>(&file, FORMAT)?
-            && holder.is_live()
-        {
+        if holder(&file)?.is_some_and(|holder| holder.is_live()) {
             continue;
         }
         // A restart of the host ends the VM, and so the lease.
-        durable::write_passing_state(&file, FORMAT, &owner)?;
+        durable::write_until_restart(&file, FORMAT, &owner)?;
         return Ok(ids);
     }
     let message = format!("all {count} user ids from {} on are taken", uids.first);
@@ -75,12 +73,19 @@ pub(super) fn give_back(dir: &Path, vm: &str, runtime_dir: &Path) -> Result<()> 
         if path.extension().is_none_or(|ext| ext != "json") {
             continue;
         }
-        let theirs = durable::read_state::<Owner>(&path, FORMAT)?;
-        if theirs.is_some_and(|owner| owner.is_of(vm, runtime_dir)) {
+        if holder(&path)?.is_some_and(|owner| owner.is_of(vm, runtime_dir)) {
             std::fs::remove_file(&path).map_err(|e| Error::io("giving back", &path, e))?;
         }
     }
     Ok(())
+}
+
+/// Who has the lease in this file, if that was written since the host was started.
+fn holder(file: &Path) -> Result<Option<Owner>> {
+    match durable::read_state(file, FORMAT) {
+        Err(_) if durable::of_another_boot(file) => Ok(None),
+        read => read,
+    }
 }
 
 fn start(vm: &str, runtime_dir: &Path, count: u32) -> u64 {
@@ -96,6 +101,8 @@ pub(super) fn lock(dir: &Path) -> Result<FileLock> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     fn range(first: u32, count: u32) -> IdRange {
@@ -121,7 +128,15 @@ mod tests {
         lease("d").unwrap();
         // It died without giving back: its run dir is gone.
         std::fs::remove_dir(run.join("a")).unwrap();
-        lease("e").unwrap();
+        let taken = lease("e").unwrap();
         assert!(lease("f").is_err());
+        // What a host that went down may leave.
+        let file = leases.join(format!("{}.json", taken.uid));
+        std::fs::write(&file, "").unwrap();
+        assert!(lease("f").is_err());
+        let damaged = std::fs::File::options().write(true).open(&file).unwrap();
+        damaged.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        give_back(&leases, "nobody", &run).unwrap();
+        assert_eq!(lease("f").unwrap(), taken);
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn mark(dir: &Path, owner: &Owner) -> Result<()> {
 
 /// The same for a directory that is recognised without it, should the host go down.
 pub(crate) fn mark_until_restart(dir: &Path, owner: &Owner) -> Result<()> {
-    durable::write_passing_state(&dir.join(FILE), FORMAT, owner)
+    durable::write_until_restart(&dir.join(FILE), FORMAT, owner)
 }
 
 /// Removes the owner file.
