@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use smartvm_emulate::tiny_guest::{self, Ending};
 
 use crate::network::lab::Lab;
-use crate::support::{Vm, image, program, shared, smartvm};
+use crate::support::{Vm, image, listed, program, shared, smartvm};
 
 const ADDRESS: &str = "10.77.0.2";
 const GATEWAY: &str = "10.77.0.1";
@@ -96,13 +96,6 @@ fn traces(vm: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn row(mut smartvm: assert_cmd::Command, id: &str) -> Value {
-    let listed = smartvm.args(["ps", "--json"]).assert().success();
-    let rows: Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
-    let rows = rows.as_array().unwrap();
-    rows.iter().find(|row| row["id"] == id).unwrap().clone()
-}
-
 fn status(pid: &Value, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find(|line| line.starts_with(field)).unwrap();
@@ -184,7 +177,7 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
     };
 
     // Who it is.
-    let row = row(smartvm(), "jailed");
+    let row = listed(smartvm(), "jailed");
     assert_eq!(row["jailed"], true, "{row}");
     let pid = &row["pid"];
     assert!(
@@ -203,7 +196,7 @@ fn a_jailed_guest_has_all_that_others_have_and_keeps_within_its_limits() {
     other.as_object_mut().unwrap().remove("jail");
     start(dir.path(), &other, &[]).success();
     let too = Vm::named("jailed-too");
-    let other = self::row(smartvm(), "jailed-too");
+    let other = listed(smartvm(), "jailed-too");
     assert_eq!(other["jailed"], true);
     assert_ne!(status(&other["pid"], "Uid:"), uid);
     drop(too);
@@ -345,8 +338,8 @@ fn a_jailed_guest_with_a_leased_address_goes_on_as_two() {
         }
     }
     let (first, second) = (
-        row(lab.command(), "leased-one"),
-        row(lab.command(), "leased-two"),
+        listed(lab.command(), "leased-one"),
+        listed(lab.command(), "leased-two"),
     );
     assert_eq!(
         (&first["jailed"], &second["jailed"]),

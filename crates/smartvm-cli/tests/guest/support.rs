@@ -73,6 +73,14 @@ pub(crate) fn program() -> std::process::Command {
     command
 }
 
+/// What `ps` tells of a VM.
+pub(crate) fn listed(mut smartvm: assert_cmd::Command, id: &str) -> Value {
+    let listed = smartvm.args(["ps", "--json"]).assert().success();
+    let rows: Value = serde_json::from_slice(&listed.get_output().stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    rows.iter().find(|row| row["id"] == id).unwrap().clone()
+}
+
 /// A directory that all tests share.
 pub(crate) fn shared(name: &str) -> PathBuf {
     std::env::temp_dir().join("smartvm-guest-tier").join(name)

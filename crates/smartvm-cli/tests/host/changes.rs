@@ -1,12 +1,10 @@
 //! The verbs that change a running VM and look into it, as they are typed: what they print,
 //! their statuses, and what they say of what can't be.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use smartvm::spec::MicroVmSpec;
 
-use crate::support::{Corner, SMARTVM};
+use crate::support::Corner;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -147,18 +145,14 @@ fn start_with_metadata(corner: &Corner) {
     spec["mmds"] = json!({ "networkInterfaces": ["eth0"] });
     spec["lifetime"] = "detached".into();
     std::fs::write(corner.file("spec.json"), spec.to_string()).unwrap();
-    let script = "mount -t sysfs none /sys && ip tuntap add smtest0 mode tap && \
-        ip link set smtest0 up && \
-        exec \"$0\" run --assume-kvm --detach --jail off -f \"$1\"";
-    let started = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-c", script, SMARTVM])
+    let script = "mount -t sysfs none /sys; ip tuntap add smtest0 mode tap; \
+        ip link set smtest0 up; exec \"$@\"";
+    corner
+        .unshared(&["--net", "--mount"], script)
+        .args(["run", "--assume-kvm", "--detach", "--jail", "off", "-f"])
         .arg(corner.file("spec.json"))
-        .env("SMARTVM_DATA_DIR", corner.file("data"))
-        .env("SMARTVM_RUNTIME_DIR", corner.file("run"))
-        .env("SMARTVM_FIRECRACKER", crate::support::firecracker())
-        .output()
-        .unwrap();
-    assert!(started.status.success(), "{started:?}");
+        .assert()
+        .success();
 }
 
 #[test]

@@ -168,7 +168,19 @@ impl Corner {
 
     /// A smartvm command in this corner.
     pub(crate) fn command(&self) -> assert_cmd::Command {
-        let mut command = assert_cmd::Command::new(SMARTVM);
+        self.settle(assert_cmd::Command::new(SMARTVM))
+    }
+
+    /// A smartvm command in this corner and in namespaces of its own, started there by a
+    /// script: `$0` is the corner, `"$@"` the command.
+    pub(crate) fn unshared(&self, namespaces: &[&str], script: &str) -> assert_cmd::Command {
+        let mut command = assert_cmd::Command::new("unshare");
+        command.args(namespaces).args(["sh", "-ec", script]);
+        command.arg(&self.root).arg(SMARTVM);
+        self.settle(command)
+    }
+
+    fn settle(&self, mut command: assert_cmd::Command) -> assert_cmd::Command {
         command
             .env("SMARTVM_DATA_DIR", self.file("data"))
             .env("SMARTVM_RUNTIME_DIR", self.file("run"))

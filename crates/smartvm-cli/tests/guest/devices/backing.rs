@@ -1,17 +1,18 @@
 //! A guest whose parts stand on other ground: its root is a partition, a drive is another
 //! process's, its memory is huge pages, and what it prints goes to pipes that nobody empties.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::tap::Tap;
-use super::{file, metadata};
-use crate::support::{Vm, boot_source, image_file, until};
+use super::{Ground, file, metadata};
+use crate::support::{boot_source, image_file, until};
 
 const MEMORY_MIB: u64 = 128;
 const SIGNATURE: u32 = 0x5eed_cafe;
@@ -64,8 +65,12 @@ impl Backend {
             ))
             .spawn()
             .expect("qemu-storage-daemon is in Debian's qemu-system-common");
-        until("the backend's socket", || socket.exists());
-        Self { process, socket }
+        let backend = Self { process, socket };
+        until("the backend's socket", || backend.socket.exists());
+        // A jailed guest's user, too.
+        let everybody = Permissions::from_mode(0o666);
+        std::fs::set_permissions(&backend.socket, everybody).unwrap();
+        backend
     }
 }
 
@@ -88,19 +93,26 @@ fn lagging(path: PathBuf) -> (PathBuf, File) {
     (path, reader)
 }
 
-/// Huge pages of this host's, given back at the end.
+/// Huge pages of this host's, given back at the end. One test has them at a time.
 struct Pool {
     before: String,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static POOL_IN_USE: Mutex<()> = Mutex::new(());
 
 const POOL: &str = "/proc/sys/vm/nr_hugepages";
 
 impl Pool {
     fn take(pages: u64) -> Self {
+        let alone = POOL_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::fs::read_to_string(POOL).unwrap();
         let pages = before.trim().parse::<u64>().unwrap() + pages;
         std::fs::write(POOL, pages.to_string()).unwrap();
-        Self { before }
+        Self {
+            before,
+            _alone: alone,
+        }
     }
 
     fn free() -> u64 {
@@ -119,10 +131,16 @@ impl Drop for Pool {
     }
 }
 
-fn spec(tap: &Tap, disk: &Path, socket: &Path, [log, metrics, console]: [&Path; 3]) -> Value {
+fn spec(
+    ground: Ground,
+    tap: &Tap,
+    disk: &Path,
+    socket: &Path,
+    [log, metrics, console]: [&Path; 3],
+) -> Value {
     json!({
-        "id": "backing",
-        "jail": { "mode": "off" },
+        "id": ground.id("backing"),
+        "jail": ground.jail(),
         "bootSource": boot_source("smartvm.init=agent"),
         "machineConfig": { "vcpuCount": 1, "memSizeMib": MEMORY_MIB, "hugePages": "2M" },
         "drives": [
@@ -147,15 +165,25 @@ fn spec(tap: &Tap, disk: &Path, socket: &Path, [log, metrics, console]: [&Path; 
 
 #[test]
 fn a_guest_stands_on_a_partition_a_backend_huge_pages_and_pipes_that_nobody_empties() {
+    stands_firmly(Ground::Free);
+}
+
+#[test]
+fn a_jailed_guest_stands_on_the_same() {
+    stands_firmly(Ground::Jailed);
+}
+
+fn stands_firmly(ground: Ground) {
     let dir = tempfile::tempdir().unwrap();
-    let tap = Tap::make(2);
+    let tap = ground.tap(2);
     let pool = Pool::take(MEMORY_MIB / 2);
     let free = Pool::free();
     let backend = Backend::start(dir.path(), b"behind the socket");
     let disk = partitioned(dir.path().join("disk"));
     let pipes = ["log", "metrics", "console"].map(|name| lagging(dir.path().join(name)));
     let [log, metrics, console] = &pipes;
-    let vm = Vm::boot(&spec(
+    let vm = ground.boot(&spec(
+        ground,
         &tap,
         &disk,
         &backend.socket,

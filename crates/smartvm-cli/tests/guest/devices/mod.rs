@@ -1,4 +1,5 @@
-//! Devices and settings, as a guest sees them: two guests, many checks on each.
+//! Devices and settings, as a guest sees them: two guests, many checks on each. In a jail they
+//! show the same.
 
 mod backing;
 mod limits;
@@ -6,11 +7,14 @@ mod memory;
 mod metadata;
 mod tap;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Vm, boot_source, image_file, smartvm, until};
+use crate::support::{Vm, boot_source, image_file, listed, smartvm, until};
 use limits::limit;
 use tap::Tap;
 
@@ -23,11 +27,49 @@ const METADATA: metadata::Service = metadata::Service {
     address: "169.254.169.254",
 };
 
-/// A file of this size that begins with this content.
+/// Where a guest's Firecracker runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ground {
+    Free,
+    Jailed,
+}
+
+impl Ground {
+    fn jail(self) -> Value {
+        let mode = match self {
+            Self::Free => "off",
+            Self::Jailed => "required",
+        };
+        json!({ "mode": mode })
+    }
+
+    /// Of two guests with the same devices, each has an id of its own.
+    fn id(self, name: &str) -> String {
+        match self {
+            Self::Free => name.to_owned(),
+            Self::Jailed => format!("{name}-jailed"),
+        }
+    }
+
+    fn tap(self, number: u8) -> Tap {
+        Tap::make(number + if self == Self::Jailed { 8 } else { 0 })
+    }
+
+    /// Boots a guest, and looks where it is.
+    fn boot(self, spec: &Value) -> Vm {
+        let vm = Vm::boot(spec);
+        let row = listed(smartvm(), &vm.id);
+        assert_eq!(row["jailed"], self == Self::Jailed, "{row}");
+        vm
+    }
+}
+
+/// A file of this size that begins with this content. A jailed guest may write to it, too.
 fn file(path: PathBuf, content: &[u8], size: u64) -> PathBuf {
     std::fs::write(&path, content).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(size).unwrap();
+    file.set_permissions(Permissions::from_mode(0o666)).unwrap();
     path
 }
 
@@ -40,7 +82,7 @@ fn update(vm: &Vm, args: &[&str]) {
 }
 
 /// The devices that the first guest has, with limits from the start.
-fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
+fn spec(ground: Ground, dir: &Path, taps: &[Tap; 2]) -> Value {
     let drive = |id: &str, content: &[u8]| {
         let path = file(dir.join(id), content, 8 << 20);
         json!({ "driveId": id, "pathOnHost": path, "isRootDevice": false })
@@ -51,6 +93,7 @@ fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
     let mut quick = drive("quick", b"quick");
     quick["rateLimiter"] = limit(4 * SLOW);
     quick["cacheType"] = "Writeback".into();
+    quick["ephemeral"] = false.into();
     let mut fixed = drive("fixed", b"fixed");
     fixed["isReadOnly"] = true.into();
     let interface = |id: &str, tap: &Tap, rx: u64, tx: u64| {
@@ -60,8 +103,8 @@ fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
         })
     };
     json!({
-        "id": "devices",
-        "jail": { "mode": "off" },
+        "id": ground.id("devices"),
+        "jail": ground.jail(),
         "bootSource": boot_source("smartvm.init=agent the.marker=7"),
         "machineConfig": { "vcpuCount": 2, "memSizeMib": 192, "smt": true },
         "drives": [
@@ -75,7 +118,7 @@ fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
         "vsock": { "guestCid": 42, "udsPath": dir.join("vsock") },
         "mmds": { "networkInterfaces": ["eth0"] },
         "metadata": { "role": "web" },
-        "balloon": { "amountMib": 0, "deflateOnOom": false, "statsPollingIntervalS": 1 },
+        "balloon": { "amountMib": 0, "deflateOnOom": true, "statsPollingIntervalS": 1 },
         "entropy": {},
         "serial": { "path": dir.join("console") },
         "metrics": { "metricsPath": dir.join("metrics") },
@@ -85,9 +128,18 @@ fn spec(dir: &Path, taps: &[Tap; 2]) -> Value {
 
 #[test]
 fn a_guest_shows_its_devices_and_every_change_of_them() {
+    all_of_it_is_shown(Ground::Free);
+}
+
+#[test]
+fn a_jailed_guest_shows_the_same_devices_and_changes() {
+    all_of_it_is_shown(Ground::Jailed);
+}
+
+fn all_of_it_is_shown(ground: Ground) {
     let dir = tempfile::tempdir().unwrap();
-    let taps = [Tap::make(0), Tap::make(1)];
-    let vm = Vm::boot(&spec(dir.path(), &taps));
+    let taps = [0, 1].map(|number| ground.tap(number));
+    let vm = ground.boot(&spec(ground, dir.path(), &taps));
     processors_and_memory(&vm);
     streams(&vm, dir.path());
     drives(&vm);
@@ -95,6 +147,7 @@ fn a_guest_shows_its_devices_and_every_change_of_them() {
     swapped_and_grown(&vm, dir.path());
     metadata::answers_inside(&vm, &METADATA);
     memory::taken_away_and_given_back(&vm);
+    memory::left_to_a_program_in_need(&vm);
     copies(&vm, dir.path());
 }
 
@@ -110,24 +163,27 @@ fn processors_and_memory(vm: &Vm) {
     assert_eq!(vm.said("head -c 64 /dev/hwrng | wc -c"), "64");
 }
 
-/// Console, log and metrics in the files that the spec names.
+/// Console, log, metrics and socket where the spec names them.
 fn streams(vm: &Vm, dir: &Path) {
     vm.said("echo from the guest > /dev/ttyS0");
     until("the console's copy", || {
         let copy = std::fs::read_to_string(dir.join("console")).unwrap();
         copy.contains("from the guest")
     });
-    let log = std::fs::read_to_string(dir.join("log")).unwrap();
-    assert!(log.contains("Running Firecracker"), "{log}");
-    let stats = smartvm()
-        .args(["--json", "stats", &vm.id])
-        .output()
-        .unwrap();
-    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
-    assert!(stats["metrics"]["balloon"].is_object(), "{stats:#}");
+    let log = || std::fs::read_to_string(dir.join("log")).unwrap();
+    until("the log", || log().contains("Running Firecracker"));
+    assert!(stats(vm)["metrics"]["balloon"].is_object());
     let metrics = std::fs::read_to_string(dir.join("metrics")).unwrap();
     assert!(metrics.contains("utc_timestamp_ms"), "{metrics}");
+    UnixStream::connect(dir.join("vsock")).unwrap();
 }
+
+fn stats(vm: &Vm) -> Value {
+    let told = smartvm().args(["--json", "stats", &vm.id]).output();
+    serde_json::from_slice(&told.unwrap().stdout).unwrap()
+}
+
+const NO_WRITE: &str = "! dd if=/dev/zero of=/dev/vdd bs=512 count=1 conv=fsync 2>/dev/null";
 
 /// What is fixed at boot: read only or not, the cache, content.
 fn drives(vm: &Vm) {
@@ -135,7 +191,7 @@ fn drives(vm: &Vm) {
     assert_eq!(vm.said(cache), "write through\nwrite back");
     assert_eq!(vm.said("cat /sys/class/block/vd[bcd]/ro"), "0\n0\n1");
     assert_eq!(vm.said("head -c 5 /dev/vdd"), "fixed");
-    vm.said("! dd if=/dev/zero of=/dev/vdd bs=512 count=1 conv=fsync 2>/dev/null");
+    vm.said(NO_WRITE);
     assert_eq!(vm.said("head -c 11 /dev/vdb"), "old content");
     // Through io_uring, and back.
     let script = "echo written > /tmp/w; dd if=/tmp/w of=/dev/vdb bs=512 seek=9 conv=fsync,notrunc \
@@ -148,13 +204,34 @@ fn swapped_and_grown(vm: &Vm, dir: &Path) {
     update(vm, &["--swap", &format!("data={}", new.display())]);
     let size = "blockdev --getsize64 /dev/vdb";
     until("the new size", || vm.said(size) == (4 << 20).to_string());
-    let script = "blockdev --flushbufs /dev/vdb; head -c 11 /dev/vdb";
-    assert_eq!(vm.said(script), "new content");
+    let content = |drive: &str| {
+        vm.said(&format!(
+            "blockdev --flushbufs /dev/{drive}; head -c 11 /dev/{drive}"
+        ))
+    };
+    assert_eq!(content("vdb"), "new content");
     update(vm, &["--grow", "data=16MiB"]);
     until("growth", || vm.said(size) == (16 << 20).to_string());
     // There is something behind it.
     let script = "dd if=/dev/zero of=/dev/vdb bs=1M seek=15 count=1 conv=fsync,notrunc 2>&1";
     vm.said(script);
+
+    // What isn't copied: a drive that is only read, and one whose file somebody else makes larger.
+    let other = file(dir.join("other"), b"fixed anew,", 1 << 20);
+    update(vm, &["--swap", &format!("fixed={}", other.display())]);
+    until("the other content", || content("vdd") == "fixed anew,");
+    vm.said(NO_WRITE);
+    let quick = std::fs::OpenOptions::new()
+        .write(true)
+        .open(dir.join("quick"));
+    quick.unwrap().set_len(12 << 20).unwrap();
+    update(vm, &["--refresh", "quick"]);
+    let size = "blockdev --getsize64 /dev/vdc";
+    until("its growth", || vm.said(size) == (12 << 20).to_string());
+    let script = "echo kept | dd of=/dev/vdc bs=1M seek=11 count=1 conv=fsync,notrunc 2>&1";
+    vm.said(script);
+    let kept = std::fs::read(dir.join("quick")).unwrap();
+    assert!(kept[11 << 20..].starts_with(b"kept\n"));
 }
 
 fn copies(vm: &Vm, dir: &Path) {

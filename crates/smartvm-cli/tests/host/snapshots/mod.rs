@@ -1,5 +1,6 @@
 //! Snapshots: made, restored, refused, interrupted.
 
+mod changed;
 mod command_line;
 mod diffs;
 mod interruptions;
