@@ -62,9 +62,10 @@ pub(super) fn bring(
         }));
     }
     if writes {
-        let right = match writable {
-            true => "read and write",
-            false => "connect to",
+        // Nobody makes a copy of a socket.
+        let (right, instead) = match writable {
+            true => ("read and write", ", use a copy (`ephemeral`)"),
+            false => ("connect to", ""),
         };
         let message = format!(
             "{what}: the jailed user {} may not {right} {}, and smartvm doesn't change its owner \
@@ -72,10 +73,11 @@ pub(super) fn bring(
             ids.uid,
             source.display()
         );
-        return Err(Error::new(ErrorKind::Host, message).at(source).hint(
-            "let others do so (chmod o+rw; the directory above it may stay closed), use a copy \
-             (`ephemeral`), or do without a jail: `mode: off`, --jail off",
-        ));
+        let hint = format!(
+            "let others do so (chmod o+rw; the directory above it may stay closed){instead}, or do \
+             without a jail: `mode: off`, --jail off"
+        );
+        return Err(Error::new(ErrorKind::Host, message).at(source).hint(hint));
     }
     let dir = target.parent().unwrap_or(Path::new("/"));
     let needed = storage::allocated_bytes(source)?;
