@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, SMARTVM, Vm, image, smartvm};
+use crate::support::{Ground, PATIENCE, SMARTVM, Vm, image, smartvm};
 
 /// Starts in a network namespace of its own, where the TAP device `$0` is made first.
 const WITH_TAP: &str = "mount -t sysfs sysfs /sys && ip tuntap add dev $0 mode tap && \
@@ -45,13 +45,14 @@ fn with_tap(tap: &str, args: &[&str]) -> assert_cmd::Command {
     command
 }
 
-fn spec(dir: &Path) -> String {
+fn spec(ground: Ground, dir: &Path) -> String {
     let manifest = std::fs::read(image().join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let file = |name: &str| image().join(manifest[name]["path"].as_str().unwrap());
     let args = manifest["bootArgs"].as_str().unwrap();
     let spec = json!({
-        "id": "origin",
+        "id": ground.id("origin"),
+        "jail": { "mode": ground.mode() },
         "bootSource": {
             "kernelImagePath": file("kernel"),
             "initrdPath": file("initrd"),
@@ -92,9 +93,9 @@ fn inspect(vm: &Vm) -> Value {
     all[0].clone()
 }
 
-fn snapshot(args: &[&str]) {
+fn snapshot(vm: &Vm, args: &[&str]) {
     smartvm()
-        .args(["snapshot", "create", "origin"])
+        .args(["snapshot", "create", &vm.id])
         .args(args)
         .assert()
         .success();
@@ -111,47 +112,55 @@ fn clock_is_right(when: &str, seen: &str, before: u64) {
 
 #[test]
 fn a_guest_goes_on_after_a_pause_and_twice_from_a_chain_of_snapshots() {
+    goes_on(Ground::Free);
+}
+
+#[test]
+fn a_jailed_guest_goes_on_after_a_pause_and_twice_from_a_chain_of_snapshots() {
+    goes_on(Ground::Jailed);
+}
+
+fn goes_on(ground: Ground) {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let started = with_tap(
-        "tap0",
-        &["run", "--detach", "--jail", "off", "-f", &spec(dir.path())],
-    )
-    .assert();
-    let origin = Vm::taken(started, "origin");
+    let file = spec(ground, dir.path());
+    let started = with_tap("tap0", &["run", "--detach", "-f", &file]).assert();
+    let origin = Vm::taken(started, &ground.id("origin"));
+    ground.is_that_of(&origin);
     said(&origin, PREPARE);
 
     // A clock that is wrong is set right by the waking after a bare pause.
     said(&origin, "date -s @1000000000");
-    smartvm().args(["pause", "origin"]).assert().success();
+    smartvm().args(["pause", &origin.id]).assert().success();
     let before = now();
-    smartvm().args(["resume", "origin"]).assert().success();
+    smartvm().args(["resume", &origin.id]).assert().success();
     clock_is_right("after a pause", &said(&origin, "date +%s")[0], before);
 
-    let data = ["metadata", "patch", "origin", r#"{"color":"blue"}"#];
+    let data = ["metadata", "patch", &origin.id, r#"{"color":"blue"}"#];
     smartvm().args(data).assert().success();
-    snapshot(&["--output", &place("full")]);
+    snapshot(&origin, &["--output", &place("full")]);
     let change = "head -c 300000 /dev/urandom | dd of=/dev/blob bs=64k seek=7 conv=notrunc";
     said(&origin, change);
-    snapshot(&["--output", &place("first"), "--diff"]);
+    snapshot(&origin, &["--output", &place("first"), "--diff"]);
     said(&origin, &change.replace("seek=7", "seek=9"));
     let origins = said(&origin, "sha256sum </dev/blob; cat /dev/count");
-    snapshot(&["--output", &place("second"), "--diff"]);
+    snapshot(&origin, &["--output", &place("second"), "--diff"]);
     said(&origin, "echo after >/mark; sync");
 
     // Two other processes restore it at the same time, one of them with another TAP device.
     let second = place("second");
-    let restore = |id: &'static str, tap: &'static str| {
-        let second = second.clone();
+    let restore = |name: &str, tap: &'static str| {
+        let (id, second) = (ground.id(name), second.clone());
         thread::spawn(move || {
             let change = format!("eth0={tap}");
             let args = [
-                "snapshot", "restore", &second, "--jail", "off", "--id", id, "--tap", &change,
+                "snapshot", "restore", &second, "--id", &id, "--tap", &change,
             ];
-            let clone = Vm::taken(with_tap(tap, &args).assert(), id);
+            let clone = Vm::taken(with_tap(tap, &args).assert(), &id);
+            ground.is_that_of(&clone);
             let before = now();
             let words = said(&clone, FIRST_WORDS);
-            clock_is_right(id, &words[0], before);
+            clock_is_right(&id, &words[0], before);
             (clone, words)
         })
     };

@@ -86,6 +86,44 @@ pub(crate) fn shared(name: &str) -> PathBuf {
     std::env::temp_dir().join("smartvm-guest-tier").join(name)
 }
 
+/// Where a guest's Firecracker runs. What the guest shows is the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Ground {
+    Free,
+    Jailed,
+}
+
+impl Ground {
+    /// The jail's mode.
+    pub(crate) fn mode(self) -> &'static str {
+        match self {
+            Self::Free => "off",
+            Self::Jailed => "required",
+        }
+    }
+
+    /// An id that no guest on other ground has.
+    pub(crate) fn id(self, name: &str) -> String {
+        match self {
+            Self::Free => name.to_owned(),
+            Self::Jailed => format!("{name}-jailed"),
+        }
+    }
+
+    /// Looks whether the guest is where it should be.
+    pub(crate) fn is_that_of(self, vm: &Vm) {
+        let row = listed(smartvm(), &vm.id);
+        assert_eq!(row["jailed"], self == Self::Jailed, "{row}");
+    }
+
+    /// Boots a guest.
+    pub(crate) fn boot(self, spec: &Value) -> Vm {
+        let vm = Vm::boot(spec);
+        self.is_that_of(&vm);
+        vm
+    }
+}
+
 /// A detached VM of the test's own, removed at its end.
 pub(crate) struct Vm {
     pub(crate) id: String,

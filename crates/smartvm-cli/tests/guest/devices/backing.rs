@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::tap::Tap;
-use super::{Ground, file, metadata};
-use crate::support::{boot_source, image_file, until};
+use super::{file, metadata};
+use crate::support::{Ground, boot_source, image_file, until};
 
 const MEMORY_MIB: u64 = 128;
 const SIGNATURE: u32 = 0x5eed_cafe;
@@ -140,7 +140,7 @@ fn spec(
 ) -> Value {
     json!({
         "id": ground.id("backing"),
-        "jail": ground.jail(),
+        "jail": { "mode": ground.mode() },
         "bootSource": boot_source("smartvm.init=agent"),
         "machineConfig": { "vcpuCount": 1, "memSizeMib": MEMORY_MIB, "hugePages": "2M" },
         "drives": [
@@ -175,7 +175,7 @@ fn a_jailed_guest_stands_on_the_same() {
 
 fn stands_firmly(ground: Ground) {
     let dir = tempfile::tempdir().unwrap();
-    let tap = ground.tap(2);
+    let tap = Tap::make(ground, 2);
     let pool = Pool::take(MEMORY_MIB / 2);
     let free = Pool::free();
     let backend = Backend::start(dir.path(), b"behind the socket");

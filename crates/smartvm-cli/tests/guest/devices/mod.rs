@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Vm, boot_source, image_file, listed, smartvm, until};
+use crate::support::{Ground, Vm, boot_source, image_file, smartvm, until};
 use limits::limit;
 use tap::Tap;
 
@@ -26,43 +26,6 @@ const METADATA: metadata::Service = metadata::Service {
     version: metadata::Version::V2,
     address: "169.254.169.254",
 };
-
-/// Where a guest's Firecracker runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Ground {
-    Free,
-    Jailed,
-}
-
-impl Ground {
-    fn jail(self) -> Value {
-        let mode = match self {
-            Self::Free => "off",
-            Self::Jailed => "required",
-        };
-        json!({ "mode": mode })
-    }
-
-    /// Of two guests with the same devices, each has an id of its own.
-    fn id(self, name: &str) -> String {
-        match self {
-            Self::Free => name.to_owned(),
-            Self::Jailed => format!("{name}-jailed"),
-        }
-    }
-
-    fn tap(self, number: u8) -> Tap {
-        Tap::make(number + if self == Self::Jailed { 8 } else { 0 })
-    }
-
-    /// Boots a guest, and looks where it is.
-    fn boot(self, spec: &Value) -> Vm {
-        let vm = Vm::boot(spec);
-        let row = listed(smartvm(), &vm.id);
-        assert_eq!(row["jailed"], self == Self::Jailed, "{row}");
-        vm
-    }
-}
 
 /// A file of this size that begins with this content. A jailed guest may write to it, too.
 fn file(path: PathBuf, content: &[u8], size: u64) -> PathBuf {
@@ -104,7 +67,7 @@ fn spec(ground: Ground, dir: &Path, taps: &[Tap; 2]) -> Value {
     };
     json!({
         "id": ground.id("devices"),
-        "jail": ground.jail(),
+        "jail": { "mode": ground.mode() },
         "bootSource": boot_source("smartvm.init=agent the.marker=7"),
         "machineConfig": { "vcpuCount": 2, "memSizeMib": 192, "smt": true },
         "drives": [
@@ -138,7 +101,7 @@ fn a_jailed_guest_shows_the_same_devices_and_changes() {
 
 fn all_of_it_is_shown(ground: Ground) {
     let dir = tempfile::tempdir().unwrap();
-    let taps = [0, 1].map(|number| ground.tap(number));
+    let taps = [0, 1].map(|number| Tap::make(ground, number));
     let vm = ground.boot(&spec(ground, dir.path(), &taps));
     processors_and_memory(&vm);
     streams(&vm, dir.path());

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
 
+use crate::support::Ground;
+
 /// What goes each way when it is measured.
 pub(super) const BYTES: usize = 3 << 20;
 
@@ -24,7 +26,11 @@ fn ip(args: &[&str]) {
 }
 
 impl Tap {
-    pub(super) fn make(number: u8) -> Self {
+    pub(super) fn make(ground: Ground, number: u8) -> Self {
+        let number = match ground {
+            Ground::Free => number,
+            Ground::Jailed => 8 + number,
+        };
         let address = |last: u8| format!("192.0.2.{}", 16 * number + last);
         let tap = Self {
             name: format!("smtest{number}"),

@@ -14,12 +14,12 @@ use crate::support::Corner;
 
 #[tokio::test]
 async fn a_restored_vm_has_what_was_changed_before_its_snapshot() {
-    goes_on_as_changed(JailMode::Off).await;
+    Box::pin(goes_on_as_changed(JailMode::Off)).await;
 }
 
 #[tokio::test]
 async fn a_vm_restored_into_a_jail_has_what_was_changed_before_its_snapshot() {
-    goes_on_as_changed(JailMode::Required).await;
+    Box::pin(goes_on_as_changed(JailMode::Required)).await;
 }
 
 /// The file that Firecracker has for a drive.
