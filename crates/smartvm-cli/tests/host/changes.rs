@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use smartvm::spec::MicroVmSpec;
 
-use crate::support::Corner;
+use crate::support::{Corner, refusal};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -21,18 +21,8 @@ fn start(corner: &Corner, spec: &MicroVmSpec) {
     start.assert().success();
 }
 
-/// What a command that can't succeed tells, with this status.
-fn refusal(corner: &Corner, args: &[&str], status: i32) -> Value {
-    let refused = corner.command().arg("--json").args(args).assert();
-    let refused = refused.code(status).stdout("");
-    let told = text(&refused.get_output().stderr);
-    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert_eq!(last["error"]["cleanup"], json!([]), "{last}");
-    last["error"].clone()
-}
-
 fn assert_refused(corner: &Corner, args: &[&str], status: i32, kind: &str, words: &str) {
-    let error = refusal(corner, args, status);
+    let error = refusal(corner.command().arg("--json").args(args), status);
     assert_eq!(error["kind"], kind, "{args:?}: {error}");
     assert!(error.to_string().contains(words), "{args:?}: {error}");
 }

@@ -274,6 +274,15 @@ impl Drop for Corner {
     }
 }
 
+/// What a command with `--json` that can't succeed tells at its end, with this status.
+pub(crate) fn refusal(command: &mut assert_cmd::Command, status: i32) -> serde_json::Value {
+    let refused = command.assert().code(status).stdout("");
+    let told = String::from_utf8_lossy(&refused.get_output().stderr);
+    let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(last["error"]["cleanup"], serde_json::json!([]), "{last}");
+    last["error"].clone()
+}
+
 /// Waits until a picture is as before; fails with the difference if it never is.
 pub(crate) fn becomes(picture: impl Fn() -> Vec<String>, before: &[String], when: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);

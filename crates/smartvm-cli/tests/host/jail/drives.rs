@@ -9,7 +9,7 @@ use smartvm::firecracker::client::Request;
 use smartvm::spec::Drive;
 use smartvm::vm::{Change, StartOptions, StopMode};
 
-use super::owner_and_mode;
+use super::{large, owner_and_mode};
 use crate::support::Corner;
 
 #[tokio::test]
@@ -106,12 +106,7 @@ async fn a_backends_socket_is_connected_to_as_it_is_or_refused_and_never_changed
 async fn a_drives_file_is_exchanged_and_grows_in_the_jail() {
     let corner = Corner::new();
     let before = corner.picture();
-    let mut vm = corner
-        .smartvm()
-        .create(&corner.large_jailed())
-        .await
-        .unwrap();
-    vm.start(&StartOptions::default()).await.unwrap();
+    let mut vm = large(&corner).await;
     for name in ["new-one.img", "new-two.img"] {
         std::fs::write(corner.file(name), vec![8; 32 << 10]).unwrap();
     }

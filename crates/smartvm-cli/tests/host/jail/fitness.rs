@@ -6,20 +6,11 @@ use serde_json::Value;
 use smartvm::spec::{CgroupLimits, Jail, JailMode};
 
 use super::jailed;
-use crate::support::{Corner, SMARTVM, firecracker};
+use crate::support::{Corner, SMARTVM, firecracker, refusal};
 
 /// Mounts a tmpfs on a place in the corner, which is `$0`, or elsewhere.
 fn tmpfs(options: &str, place: &str) -> String {
     format!("mount -t tmpfs -o mode=700,{options} tmpfs \"{place}\"")
-}
-
-/// What a command that can't succeed on this host tells.
-fn refusal(mut command: assert_cmd::Command) -> Value {
-    let refused = command.assert().code(5);
-    let told = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
-    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert_eq!(last["error"]["cleanup"], serde_json::json!([]), "{last}");
-    last["error"].clone()
 }
 
 #[test]
@@ -54,7 +45,7 @@ fn a_chroot_base_without_devices_and_limits_without_cgroup_v2_are_refused() {
         let mut create = corner.unshared(&["--mount"], &format!("{mount}; exec \"$@\""));
         create.args(["--json", "create", "--assume-kvm", "-f"]);
         create.arg(&spec);
-        let error = refusal(create).to_string();
+        let error = refusal(&mut create, 5).to_string();
         assert!(error.contains(field) && error.contains(problem), "{error}");
         std::fs::remove_file(spec).unwrap();
         corner.becomes(&before, &mount);
@@ -151,7 +142,7 @@ fn where_the_root_is_no_mount_point_a_jail_is_refused_with_the_way_out() {
     inside().args(["rm", "--force", "vm"]).assert().success();
     let before = corner.picture();
     for jail in ["required", "auto"] {
-        let error = refusal(run(jail));
+        let error = refusal(&mut run(jail), 5);
         let message = error["message"].as_str().unwrap();
         assert!(message.contains("making a mount namespace"), "{error}");
         let hint = error["hint"].as_str().unwrap();

@@ -6,6 +6,7 @@ mod fitness;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use smartvm::MicroVm;
 use smartvm::firecracker::client::Request;
 use smartvm::rundir::VmState;
 use smartvm::spec::{IdRange, Jail, JailMode, MicroVmSpec, ResourceLimits};
@@ -32,6 +33,17 @@ fn jailed(spec: MicroVmSpec, jail: Jail) -> MicroVmSpec {
     let mut spec = spec;
     spec.jail = Some(jail);
     spec
+}
+
+/// The largest VM, jailed and started.
+async fn large(corner: &Corner) -> MicroVm {
+    let mut vm = corner
+        .smartvm()
+        .create(&corner.large_jailed())
+        .await
+        .unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    vm
 }
 
 #[tokio::test]
@@ -185,12 +197,7 @@ async fn left_by_a_reboot(base: Option<&str>) {
 #[tokio::test]
 async fn what_is_ours_in_the_chroot_is_not_the_jailed_users_to_exchange() {
     let corner = Corner::new();
-    let mut vm = corner
-        .smartvm()
-        .create(&corner.large_jailed())
-        .await
-        .unwrap();
-    vm.start(&StartOptions::default()).await.unwrap();
+    let mut vm = large(&corner).await;
     let root = corner.file("jail/firecracker/large/root");
     for ours in [root.clone(), root.join("drives")] {
         let found = ours.metadata().unwrap();
