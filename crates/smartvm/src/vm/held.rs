@@ -11,7 +11,7 @@ pub(crate) struct Held {
     lock: Lock,
     leads_to: Option<State>,
     /// What is known of the VM.
-    pub(crate) state: VmState,
+    pub(crate) state: Box<VmState>,
 }
 
 impl Held {
@@ -37,17 +37,22 @@ impl Held {
         let Some(lock) = lock else { return Ok(None) };
         let state = match known {
             Some(known) if run_dir.state_inode() == Some(known.inode) => known.state,
-            _ => run_dir.state()?,
+            _ => Box::new(run_dir.state()?),
         };
         Self::holding(run_dir.clone(), lock, state, operation).map(Some)
     }
 
     fn locked(run_dir: RunDir, lock: Lock, operation: Operation) -> Result<Self> {
-        let state = run_dir.state()?;
+        let state = Box::new(run_dir.state()?);
         Self::holding(run_dir, lock, state, operation)
     }
 
-    fn holding(run_dir: RunDir, lock: Lock, state: VmState, operation: Operation) -> Result<Self> {
+    fn holding(
+        run_dir: RunDir,
+        lock: Lock,
+        state: Box<VmState>,
+        operation: Operation,
+    ) -> Result<Self> {
         operation.require(state.state, run_dir.id().as_str())?;
         Ok(Self {
             run_dir,
@@ -65,7 +70,7 @@ impl Held {
     }
 
     /// The same, but keeps the lock; blocks.
-    pub(super) fn record(self) -> Result<(Lock, VmState)> {
+    pub(super) fn record(self) -> Result<(Lock, Box<VmState>)> {
         self.prepared()?.record()
     }
 
@@ -109,7 +114,7 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Known {
     inode: u64,
-    state: VmState,
+    state: Box<VmState>,
 }
 
 impl Prepared {
@@ -126,7 +131,7 @@ impl Prepared {
         .await
     }
 
-    fn record(self) -> Result<(Lock, VmState)> {
+    fn record(self) -> Result<(Lock, Box<VmState>)> {
         let Held { lock, state, .. } = self.held;
         self.staged.publish()?;
         Ok((lock, state))
