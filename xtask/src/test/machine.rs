@@ -15,7 +15,7 @@ use crate::progress::{passed_on, say};
 use crate::setup::Setup;
 
 /// What a tier may take at most.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_secs(2400);
 
 /// What the emulated host may take beyond that, to begin and to end.
 const AROUND: Duration = Duration::from_secs(60);
