@@ -1,6 +1,8 @@
 //! Files that other processes rely on: written whole, read bounded, each with a format
 //! version.
 
+mod remembered;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+pub(crate) use remembered::Remembered;
 
 /// What a state file may hold at most.
 const MAX_STATE_BYTES: u64 = 4 << 20;
@@ -97,11 +100,15 @@ impl Staged {
 
     /// Puts it in the place of the old.
     pub(crate) fn publish(self) -> Result<()> {
+        self.publish_open().map(drop)
+    }
+
+    /// The same; returns the file.
+    pub(crate) fn publish_open(self) -> Result<File> {
         let Self { temporary, path } = self;
         temporary
             .persist(&path)
-            .map_err(|e| Error::io("replacing", &path, e.error))?;
-        Ok(())
+            .map_err(|e| Error::io("replacing", &path, e.error))
     }
 }
 
@@ -128,23 +135,27 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 /// `format`, or a damaged file, is [`ErrorKind::Corrupt`]. To `T` the format is an unknown field,
 /// which it must let pass.
 pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>> {
+    match read_bounded(path, MAX_STATE_BYTES)? {
+        Some(bytes) => parse_state(path, format, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn parse_state<T: DeserializeOwned>(path: &Path, format: u32, bytes: &[u8]) -> Result<T> {
     #[derive(Deserialize)]
     struct Header {
         format: u32,
     }
-    let Some(bytes) = read_bounded(path, MAX_STATE_BYTES)? else {
-        return Ok(None);
-    };
     let damaged = |e: serde_json::Error| {
         Error::new(ErrorKind::Corrupt, format!("{} is damaged", path.display()))
             .at(path)
             .because(e)
     };
-    let header: Header = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
     if header.format > format {
         return Err(newer_format(path, header.format, format));
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 /// The refusal of a file that a newer version wrote.
@@ -162,17 +173,36 @@ pub(crate) fn newer_format(path: &Path, found: u32, known: u32) -> Error {
 
 /// A file's content; `None` if there is no such file; too long a file is refused.
 pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("reading", path, e)),
-    };
+    match open(path)? {
+        Some(file) => read_open(&file, path, most).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("reading", path, e)),
+    }
+}
+
+fn read_open(file: &File, path: &Path, most: u64) -> Result<Vec<u8>> {
     // Room for all of it and one more, or its end takes reads of its own to find.
-    let length = file.metadata().map_or(0, |found| found.len().min(most));
-    let mut bytes = Vec::with_capacity(length as usize + 1);
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::io("reading", path, e))?;
+    let length = file.metadata().map_or(0, |found| found.len().min(most)) as usize;
+    let mut file = file.take(most + 1);
+    let mut bytes = vec![0; length + 1];
+    let first = file.read(&mut bytes).or_else(|e| match e.kind() {
+        std::io::ErrorKind::Interrupted => Ok(0),
+        _ => Err(Error::io("reading", path, e)),
+    })?;
+    bytes.truncate(first);
+    // As long as it was said to be, with room for more: that was its end. Files of the kernel's say
+    // nothing of their length.
+    if length == 0 || first != length {
+        file.read_to_end(&mut bytes)
+            .map_err(|e| Error::io("reading", path, e))?;
+    }
     if bytes.len() as u64 > most {
         return Err(Error::new(
             ErrorKind::Corrupt,
@@ -180,7 +210,7 @@ pub fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         )
         .at(path));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// Makes a directory for this user alone, with its parents; an existing one must belong to

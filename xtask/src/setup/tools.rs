@@ -31,7 +31,7 @@ const FOR_THE_DEMO: [Tool; 4] = [
 ];
 
 /// What the tests take beyond that.
-const FOR_TESTS: [Tool; 11] = [
+const FOR_TESTS: [Tool; 12] = [
     Tool {
         program: "mksquashfs",
         package: "squashfs-tools",
@@ -52,6 +52,10 @@ const FOR_TESTS: [Tool; 11] = [
     Tool {
         program: "sysctl",
         package: "procps",
+    },
+    Tool {
+        program: "iperf3",
+        package: "iperf3",
     },
     Tool {
         program: "dnsmasq",

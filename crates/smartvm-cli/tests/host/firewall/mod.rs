@@ -5,6 +5,7 @@ mod command;
 mod decisions;
 mod isolation;
 mod policies;
+mod streams;
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
