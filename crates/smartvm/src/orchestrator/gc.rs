@@ -80,7 +80,7 @@ impl SmartVm {
         for path in self.runtime.leftovers()? {
             all.extend(remove_leftover(path, dry_run));
         }
-        let is_there = |id: &VmId| self.runtime.run_dir(id).exists();
+        let is_there = |id: &VmId| self.runtime.run_dir(id).try_exists().unwrap_or(true);
         match self.network().collect(&is_there, dry_run) {
             Ok(found) => all.extend(found.into_iter().map(|why| Collected {
                 id: "network".to_owned(),
