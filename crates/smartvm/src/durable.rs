@@ -91,13 +91,6 @@ impl Staged {
         })
     }
 
-    /// The new file's number.
-    pub(crate) fn inode(&self) -> Result<u64> {
-        let found = self.temporary.as_file().metadata();
-        let found = found.map_err(|e| Error::io("looking at", &self.path, e))?;
-        Ok(found.ino())
-    }
-
     /// Puts it in the place of the old.
     pub(crate) fn publish(self) -> Result<()> {
         self.publish_open().map(drop)

@@ -19,7 +19,7 @@ pub(crate) use state::StagedState;
 pub use state::{Restored, State, VmState};
 pub use timeline::Moment;
 
-use crate::durable;
+use crate::durable::{self, Remembered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::VmId;
 
@@ -288,32 +288,30 @@ impl RunDir {
 
     /// The VM's state.
     pub fn state(&self) -> Result<VmState> {
-        VmState::read(&self.file(file::STATE))?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Corrupt,
-                format!("VM {} has no state file", self.id),
-            )
+        VmState::read(&self.file(file::STATE))?.ok_or_else(|| self.stateless())
+    }
+
+    /// The VM's state, from what is remembered of its file as long as it is the same one.
+    pub(crate) fn state_again(&self, remembered: &Remembered<VmState>) -> Result<VmState> {
+        let found = VmState::read_again(&self.file(file::STATE), remembered)?;
+        found.ok_or_else(|| self.stateless())
+    }
+
+    fn stateless(&self) -> Error {
+        let message = format!("VM {} has no state file", self.id);
+        Error::new(ErrorKind::Corrupt, message)
             .at(self.file(file::STATE))
             .hint("its making was interrupted: `smartvm gc` removes it")
-        })
     }
 
     /// Writes the VM's state.
     pub fn write_state(&self, state: &VmState) -> Result<()> {
-        self.stage_state(state)?.publish()
+        self.stage_state(state)?.publish().map(drop)
     }
 
     /// Writes the VM's state where nobody sees it yet.
     pub(crate) fn stage_state(&self, state: &VmState) -> Result<StagedState> {
         StagedState::of(self, state)
-    }
-
-    /// The number of the state's file: another one for each state that was ever written, where
-    /// numbers aren't given again ([`RunDir::in_memory`]).
-    pub(crate) fn state_inode(&self) -> Option<u64> {
-        use std::os::unix::fs::MetadataExt;
-        let found = self.file(file::STATE).symlink_metadata();
-        found.ok().map(|found| found.ino())
     }
 
     /// When the VM came into which state: the last moments of its life so far.

@@ -1,12 +1,13 @@
 //! What is known of a live VM.
 
+use std::fs::File;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::timeline::Noting;
 use super::{RunDir, file};
-use crate::durable::{self, Staged};
+use crate::durable::{self, Remembered, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
@@ -171,6 +172,11 @@ impl VmState {
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         durable::read_state(path, FORMAT)
     }
+
+    /// The same, from what is remembered of the file as long as it is the same one.
+    pub(super) fn read_again(path: &Path, remembered: &Remembered<Self>) -> Result<Option<Self>> {
+        remembered.read(path, FORMAT)
+    }
 }
 
 /// A state that is written already, but not to be seen yet. Dropping it leaves the old one.
@@ -190,14 +196,10 @@ impl StagedState {
         })
     }
 
-    /// The file's number.
-    pub(crate) fn inode(&self) -> Result<u64> {
-        self.file.inode()
-    }
-
-    /// Makes it the VM's state.
-    pub(crate) fn publish(self) -> Result<()> {
-        self.file.publish()?;
-        self.noting.write()
+    /// Makes it the VM's state; returns the file.
+    pub(crate) fn publish(self) -> Result<File> {
+        let file = self.file.publish_open()?;
+        self.noting.write()?;
+        Ok(file)
     }
 }

@@ -1,6 +1,9 @@
 //! A VM held for one operation: its lock, and its state as it was when the lock was taken.
 
+use std::fs::File;
+
 use super::{LOCK_PATIENCE, MicroVm, blocking, gone, with_files};
+use crate::durable::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rundir::{Lock, Operation, RunDir, StagedState, State, VmState};
 
@@ -27,7 +30,7 @@ impl Held {
     fn take_at_once(
         run_dir: &RunDir,
         operation: Operation,
-        known: Option<Known>,
+        remembered: Option<&Remembered<VmState>>,
     ) -> Result<Option<Self>> {
         if !run_dir.in_memory() {
             return Ok(None);
@@ -35,11 +38,11 @@ impl Held {
         let lock = run_dir.lock_free(operation.doing());
         let lock = lock.map_err(|e| ended(run_dir, e))?;
         let Some(lock) = lock else { return Ok(None) };
-        let state = match known {
-            Some(known) if run_dir.state_inode() == Some(known.inode) => known.state,
-            _ => Box::new(run_dir.state()?),
+        let state = match remembered {
+            Some(remembered) => run_dir.state_again(remembered)?,
+            None => run_dir.state()?,
         };
-        Self::holding(run_dir.clone(), lock, state, operation).map(Some)
+        Self::holding(run_dir.clone(), lock, Box::new(state), operation).map(Some)
     }
 
     fn locked(run_dir: RunDir, lock: Lock, operation: Operation) -> Result<Self> {
@@ -71,7 +74,8 @@ impl Held {
 
     /// The same, but keeps the lock; blocks.
     pub(super) fn record(self) -> Result<(Lock, Box<VmState>)> {
-        self.prepared()?.record()
+        let (_file, held) = self.prepared()?.publish()?;
+        Ok((held.lock, held.state))
     }
 
     /// The first half of [`Held::done`], while the operation goes on: writes that state where
@@ -110,31 +114,19 @@ pub(super) struct Prepared {
     staged: StagedState,
 }
 
-/// The state that an operation has written: that of the VM, as long as its file is this one.
-#[derive(Debug)]
-pub(super) struct Known {
-    inode: u64,
-    state: Box<VmState>,
-}
-
 impl Prepared {
-    /// The second half of [`Held::done`]; returns what is known of the VM then, if that can be
-    /// told from what others write.
-    pub(super) async fn done(self) -> Result<Option<Known>> {
+    /// The second half of [`Held::done`]; returns the VM's state, and its file.
+    pub(super) async fn done(self) -> Result<(File, Box<VmState>)> {
         let run_dir = self.held.run_dir.clone();
         with_files(&run_dir, move || {
-            let inode = self.staged.inode()?;
-            let told_apart = self.held.run_dir.in_memory();
-            let (_lock, state) = self.record()?;
-            Ok(told_apart.then_some(Known { inode, state }))
+            let (file, held) = self.publish()?;
+            Ok((file, held.state))
         })
         .await
     }
 
-    fn record(self) -> Result<(Lock, Box<VmState>)> {
-        let Held { lock, state, .. } = self.held;
-        self.staged.publish()?;
-        Ok((lock, state))
+    fn publish(self) -> Result<(File, Held)> {
+        Ok((self.staged.publish()?, self.held))
     }
 }
 
@@ -142,16 +134,16 @@ impl MicroVm {
     /// Begins an operation: the lock is held and the state allows it. Dropping what this
     /// returns lets go without a change; [`Held::done`] records what the VM is then.
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
-        self.begin_knowing(operation, None).await
+        self.begin_again(operation, None).await
     }
 
-    /// The same; what the last operation left is taken for the VM's state if it still is.
-    pub(super) async fn begin_knowing(
+    /// The same, with what the last operation remembers of the state.
+    pub(super) async fn begin_again(
         &self,
         operation: Operation,
-        known: Option<Known>,
+        remembered: Option<&Remembered<VmState>>,
     ) -> Result<Held> {
-        if let Some(held) = Held::take_at_once(&self.run_dir, operation, known)? {
+        if let Some(held) = Held::take_at_once(&self.run_dir, operation, remembered)? {
             return Ok(held);
         }
         let run_dir = self.run_dir.clone();

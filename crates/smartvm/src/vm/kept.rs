@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::held::Known;
+use crate::durable::Remembered;
 use crate::firecracker::Client;
+use crate::rundir::VmState;
 
-/// So long it is kept while nobody uses it, or twice as long: it takes a descriptor and a
-/// connection, of which Firecracker has room for ten.
+/// So long it is kept while nobody uses it, or twice as long: it takes two descriptors, and
+/// a connection, of which Firecracker has room for ten.
 const KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// What an operation leaves.
@@ -16,8 +17,8 @@ const KEPT_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Left {
     /// A connection to Firecracker.
     pub(super) client: Client,
-    /// What is known of the VM.
-    pub(super) known: Option<Known>,
+    /// The state that it has written.
+    pub(super) state: Remembered<VmState>,
 }
 
 /// Room for what one operation leaves.

@@ -39,6 +39,7 @@ pub(crate) use wake::AGENT_PATIENCE;
 
 use self::kept::{Kept, Left};
 use crate::agent::Agent;
+use crate::durable::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
@@ -208,17 +209,17 @@ impl MicroVm {
     }
 
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
-        let (client, known) = match self.kept.take() {
-            Some(Left { client, known }) => (Some(client), known),
-            None => (None, None),
-        };
-        let mut held = self.begin_knowing(operation, known).await?;
+        let left = self.kept.take();
+        let remembered = left.as_ref().map(|left| &left.state);
+        let mut held = self.begin_again(operation, remembered).await?;
         let request = VmBody { state: wire }.request()?;
         if operation == Operation::Pause {
             self.remember_agent(&mut held.state).await;
         }
-        let connect = || Client::over(held.state.api_socket(&self.run_dir));
-        let mut client = client.unwrap_or_else(connect);
+        let Left { mut client, state } = left.unwrap_or_else(|| Left {
+            client: Client::over(held.state.api_socket(&self.run_dir)),
+            state: Remembered::default(),
+        });
         if operation == Operation::Resume && held.state.agent.is_some() {
             client.send(&request).await?;
             let woken = self.wake_guest(&held.state.moves).await;
@@ -234,10 +235,11 @@ impl MicroVm {
         }
         let (sent, prepared) = tokio::join!(client.send(&request), held.prepare());
         sent?;
-        let known = prepared?.done().await?;
+        let (file, now) = prepared?.done().await?;
         // One connection for each VM at most, whoever else has handles of it.
         if self.link.is_some() {
-            self.kept.leave(Left { client, known });
+            state.note(file, &now);
+            self.kept.leave(Left { client, state });
         }
         Ok(())
     }
