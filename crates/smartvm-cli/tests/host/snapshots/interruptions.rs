@@ -186,7 +186,8 @@ fn stand_still_at(moment: Moment) -> (Watch, Receiver<()>, Sender<()>) {
     let watch: Watch = Arc::new(move |now| {
         if now == moment {
             reached.send(()).unwrap();
-            gone.lock().unwrap().recv().unwrap();
+            // Others go on meanwhile, whatever this thread was to look after.
+            tokio::task::block_in_place(|| gone.lock().unwrap().recv().unwrap());
         }
         ControlFlow::Continue(())
     });
