@@ -13,7 +13,7 @@ use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::spec::{FirewallEgress, NetworkManagerOptions};
 
-pub(super) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 const UP: &str = "network-up";
 const VM: &str = "vm-";
 
@@ -63,7 +63,7 @@ pub(super) struct Instance {
 impl Instance {
     /// The instance of this network directory, made at its first use.
     pub(super) fn of(dir: &Path) -> Result<Self> {
-        let path = Self::file(dir);
+        let path = dir.join("instance.json");
         if let Some(instance) = durable::read_state(&path, FORMAT)? {
             return Ok(instance);
         }
@@ -73,10 +73,6 @@ impl Instance {
         let instance = Self { id };
         durable::write_state(&path, FORMAT, &instance)?;
         Ok(instance)
-    }
-
-    pub(super) fn file(dir: &Path) -> PathBuf {
-        dir.join("instance.json")
     }
 
     /// What devices of ours carry as their alias.
@@ -93,20 +89,16 @@ impl Instance {
 }
 
 impl State {
-    pub(super) fn file(dir: &Path) -> PathBuf {
-        dir.join("state.json")
-    }
-
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        durable::read_state(&Self::file(dir), FORMAT)
+        durable::read_state(&dir.join("state.json"), FORMAT)
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        durable::write_state(&Self::file(dir), FORMAT, self)
+        durable::write_state(&dir.join("state.json"), FORMAT, self)
     }
 
     pub(super) fn remove(dir: &Path) -> Result<()> {
-        let path = Self::file(dir);
+        let path = dir.join("state.json");
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("removing", &path, e))
@@ -124,7 +116,6 @@ impl State {
     pub(super) fn require_same(
         &self,
         options: &NetworkManagerOptions,
-        digest: &str,
         data_dir: &Path,
         namespace: u64,
     ) -> Result<()> {
@@ -147,7 +138,7 @@ impl State {
         if self.namespace != namespace {
             return differs("another network namespace than this process's".into());
         }
-        if self.options != digest {
+        if self.options != digest(options)? {
             return differs("other firewall or WireGuard options".into());
         }
         Ok(())
@@ -213,28 +204,21 @@ impl Users {
     }
 
     pub(super) fn all(&self) -> Result<Vec<User>> {
-        let mut users: Vec<User> = self.in_any_order()?.collect();
-        users.sort();
-        Ok(users)
-    }
-
-    /// Whether there is none.
-    pub(super) fn are_gone(&self) -> Result<bool> {
-        Ok(self.in_any_order()?.next().is_none())
-    }
-
-    fn in_any_order(&self) -> Result<impl Iterator<Item = User>> {
         let entries = match std::fs::read_dir(&self.0) {
-            Ok(entries) => Some(entries),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::io("reading", &self.0, e)),
         };
         let user = |name: &str| match name.strip_prefix(VM) {
             Some(id) => id.parse().ok().map(User::Vm),
             None => (name == UP).then_some(User::Up),
         };
-        let entries = entries.into_iter().flatten().flatten();
-        Ok(entries.filter_map(move |entry| user(entry.file_name().to_str()?)))
+        let mut users: Vec<User> = entries
+            .flatten()
+            .filter_map(|entry| user(entry.file_name().to_str()?))
+            .collect();
+        users.sort();
+        Ok(users)
     }
 
     fn file(&self, user: &User) -> PathBuf {

@@ -2,7 +2,6 @@
 
 mod life;
 mod neighbours;
-mod ports;
 mod refusals;
 mod restores;
 

@@ -1,9 +1,8 @@
 //! The same by commands, as scripts do it.
 
-use std::path::Path;
 use std::process::Command;
 
-use super::{Floor, Go, Way};
+use super::Way;
 
 /// Runs a command line.
 pub(super) fn run(line: &str) {
@@ -12,10 +11,8 @@ pub(super) fn run(line: &str) {
     assert!(out.status.success(), "{line}: {out:?}");
 }
 
-pub(super) struct Commands {
-    /// How the names of devices begin.
-    names: String,
-}
+#[derive(Default)]
+pub(super) struct Commands;
 
 /// What lets a guest out, masqueraded, and lets in what answers it.
 fn rules(verb: &str, number: usize) {
@@ -31,19 +28,10 @@ fn rules(verb: &str, number: usize) {
     }
 }
 
-impl Floor for Commands {
-    fn new(_: &Path, names: &str) -> Self {
-        let names = names.to_owned();
-        Self { names }
-    }
-}
-
 impl Way for Commands {
-    const GO: Go = Go::InTurn;
-
     fn up(&self, number: usize) {
         rules("-A", number);
-        let tap = format!("{}c{number}", self.names);
+        let tap = format!("cmd{number}");
         run(&format!("ip tuntap add dev {tap} mode tap user 0 vnet_hdr"));
         run(&format!("sysctl -qw net.ipv6.conf.{tap}.disable_ipv6=1"));
         run(&format!(
@@ -54,7 +42,7 @@ impl Way for Commands {
     }
 
     fn down(&self, number: usize) {
-        run(&format!("ip link delete {}c{number}", self.names));
+        run(&format!("ip link delete cmd{number}"));
         rules("-D", number);
     }
 }

@@ -1,22 +1,20 @@
 //! What smartvm does for one more VM: its steps, as a start takes them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
 
 use smartvm::name::VmId;
-use smartvm::network::{Network, NetworkStep};
+use smartvm::network::Network;
 use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::step::{Hands, Outcome, Step};
 
-use super::{Go, Way};
+use super::Way;
 use crate::corner::{Corner, SMARTVM};
 
 pub(super) struct Ours {
     pub(super) network: Network,
-    dir: PathBuf,
     spec: MicroVmSpec,
-    up: Mutex<HashMap<usize, Vec<(Step, Outcome)>>>,
+    up: RefCell<HashMap<usize, Vec<(Step, Outcome)>>>,
 }
 
 impl Ours {
@@ -28,17 +26,10 @@ impl Ours {
             .build();
         let network = Network::new(&corner.file("run"), &options).unwrap();
         Self {
-            dir: network.wiring(Vec::new()).unwrap().dir,
             network: network.kept_by(SMARTVM.as_ref()),
             spec,
-            up: Mutex::default(),
+            up: RefCell::default(),
         }
-    }
-
-    /// How the names of guests' devices begin.
-    pub(super) fn names(&self) -> String {
-        let mark = self.network.wiring(Vec::new()).unwrap().mark;
-        format!("sv{}-", mark.split(' ').next_back().unwrap())
     }
 
     fn apply(&self, step: &Step) -> Outcome {
@@ -53,18 +44,11 @@ impl Ours {
 }
 
 impl Way for Ours {
-    const GO: Go = Go::AtOnce;
-
     fn up(&self, number: usize) {
         let vm: VmId = format!("vm{number}").parse().unwrap();
-        let lease = Step::Network(NetworkStep::LeaseAddress {
-            dir: self.dir.clone(),
-            vm: vm.clone(),
-            iface_id: "net0".into(),
-            mac: None,
-            firewall: None,
-            before: None,
-        });
+        let preview = self.network.preview(&vm, &["net0".into()]).unwrap();
+        let planned = preview.connect(&vm, &self.spec, &[]).unwrap().leases;
+        let lease = Step::Network(planned[0].clone());
         let outcome = self.apply(&lease);
         let leased = outcome.lease.clone().unwrap();
         let wiring = self.network.wiring(vec![leased]).unwrap();
@@ -75,11 +59,11 @@ impl Way for Ours {
             let outcome = self.apply(&step);
             done.push((step, outcome));
         }
-        self.up.lock().unwrap().insert(number, done);
+        self.up.borrow_mut().insert(number, done);
     }
 
     fn down(&self, number: usize) {
-        let steps = self.up.lock().unwrap().remove(&number).unwrap();
+        let steps = self.up.borrow_mut().remove(&number).unwrap();
         for (step, outcome) in steps.iter().rev() {
             step.undo(Some(outcome)).unwrap();
         }
