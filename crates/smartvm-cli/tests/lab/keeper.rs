@@ -1,5 +1,6 @@
 //! The network's keeper, which mends what a test breaks.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +23,14 @@ pub(crate) fn network_keeper(runtime_dir: &Path) -> ProcessId {
 pub(crate) fn pause_network_keeper(runtime_dir: &Path) {
     let keeper = network_keeper(runtime_dir).open().unwrap().unwrap();
     let lock = std::fs::File::open(runtime_dir.join(".network/lock")).unwrap();
+    // Whoever asks it then finds it alive.
+    let inode = format!(":{} ", lock.metadata().unwrap().ino());
+    wait(|| {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|one| one.contains("OFDLCK") && one.contains(&inode))
+    });
     wait(|| {
         keeper.signal(Signal::STOP).unwrap();
         // Stopping takes effect when its thread next leaves the kernel.

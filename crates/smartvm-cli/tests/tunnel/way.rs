@@ -161,7 +161,7 @@ impl Way {
             ip: ADDRESS.parse().unwrap(),
             policy: None,
         };
-        add_vm(&"svbr0".parse().unwrap(), &port).unwrap();
+        assert!(add_vm(&"svbr0".parse().unwrap(), &port).unwrap());
     }
 
     /// The host as outside tools see it.

@@ -55,6 +55,11 @@ impl<T: Clone + DeserializeOwned> Remembered<T> {
         Ok(Some(says))
     }
 
+    /// Forgets it.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Remembers what was just written into a file.
     pub(crate) fn note(&self, file: File, says: &T) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -44,7 +44,7 @@ impl Network {
             Some(state) => state.phase != Phase::Up || !state.is_of_this_boot()?,
             None => self.dir.join(LEDGER).exists(),
         };
-        if stale || (state.is_some() && users.all()?.is_empty()) {
+        if stale || (state.is_some() && users.are_gone()?) {
             found.push("the network was up, and nobody used it".to_owned());
             if !dry {
                 give_back_unused(&self.dir, &lock)?;
@@ -80,7 +80,7 @@ pub(super) fn leave(dir: &Path, vm: &VmId) -> Result<()> {
 
 pub(super) fn give_back_unused(dir: &Path, _lock: &Lock) -> Result<()> {
     settled(dir, false)?;
-    if Users::in_dir(dir).all()?.is_empty() {
+    if Users::in_dir(dir).are_gone()? {
         give_back(dir)?;
     }
     Ok(())
@@ -89,7 +89,16 @@ pub(super) fn give_back_unused(dir: &Path, _lock: &Lock) -> Result<()> {
 /// The state of a network that is whole. What was interrupted is given back first; what a
 /// restart of the host took is forgotten.
 pub(super) fn settled(dir: &Path, forget_users: bool) -> Result<Option<State>> {
-    let Some(state) = State::read(dir)? else {
+    settle(dir, State::read(dir)?, forget_users)
+}
+
+/// The same, where it is known what the state file says.
+pub(super) fn settle(
+    dir: &Path,
+    state: Option<State>,
+    forget_users: bool,
+) -> Result<Option<State>> {
+    let Some(state) = state else {
         give_back(dir)?;
         return Ok(None);
     };

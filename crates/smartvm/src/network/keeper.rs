@@ -7,6 +7,8 @@
 //! last step.
 
 mod events;
+mod filter;
+mod presence;
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -21,12 +23,15 @@ use serde::{Deserialize, Serialize};
 
 use super::making::Care;
 use super::state::{Phase, State};
-use super::{Network, lock, state, status};
+use super::{Network, lease, lock, lock_file, status};
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{ProcessId, children};
+use crate::rundir::open_shared;
 use crate::spec::NetworkManagerOptions;
 use events::Events;
+use presence::Presence;
+pub(super) use presence::is_shown as shows_itself;
 
 /// The hidden verb by which the `smartvm` binary becomes a network's keeper.
 pub const VERB: &str = "network-keeper";
@@ -154,13 +159,20 @@ pub fn run(dir: &Path) -> Result<()> {
     })?;
     drop(told);
     let network = Network::assemble(dir.to_owned(), charge.data_dir, charge.options)?;
-    let mut events = Events::listen()?;
+    let mut events = Events::listen(&lease::tap_prefixes(&network.instance()?.id))?;
     // Whoever started it holds the lock until the network is up.
     drop(lock(dir)?);
     let [soonest, latest] = PAUSES;
     let mut pause = soonest;
     let mut unmended = false;
+    let mut presence = None;
     while network.is_kept_by_me()? {
+        if presence.is_none() {
+            // Without it, who asks finds it by its name.
+            presence = open_shared(&lock_file(dir))
+                .ok()
+                .and_then(|file| Presence::show(file).ok());
+        }
         let looked = Instant::now();
         match network.repair() {
             Ok(()) => (unmended, pause) = (false, soonest),
@@ -202,7 +214,7 @@ impl Network {
         if state.phase != Phase::Up || !self.is_kept_by_me()? || !differs(&state)? {
             return Ok(());
         }
-        state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
+        self.require_same(&state)?;
         self.mend(state, Care::Thorough)?;
         let left = match State::read(&self.dir)? {
             Some(state) => status::drift(self, &state)?,

@@ -1,13 +1,14 @@
 //! Leases: which address and TAP device belong to which VM. One file for each in the
 //! network's directory, taken under the network's lock by any process.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::subnet::{Subnet, mac_of};
-use crate::durable;
+use crate::durable::{self, Remembered, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;
@@ -56,12 +57,18 @@ impl Leases {
 
     /// Takes the address that it had before, if that is free, else the first that is; then the
     /// MAC address is another, too. The network's lock is held.
-    pub(super) fn take(&self, subnet: Subnet, instance: &str, wanted: Wanted<'_>) -> Result<Lease> {
+    pub(super) fn take(
+        &self,
+        subnet: Subnet,
+        instance: &str,
+        wanted: Wanted<'_>,
+    ) -> Result<(Lease, File)> {
         let taken: std::collections::HashSet<Ipv4Addr> = self.addresses()?.into_iter().collect();
         let all =
             || (0..subnet.guests()).filter_map(|number| Some((number, subnet.guest(number)?)));
         let free = |(_, ip): &(u32, Ipv4Addr)| !taken.contains(ip);
-        let again = all().find(|(_, ip)| wanted.before == Some(*ip));
+        let again = wanted.before;
+        let again = again.and_then(|ip| Some((subnet.number_of(ip)?, ip)));
         let free = again.filter(free).or_else(|| all().find(free));
         let Some((number, ip)) = free else {
             return Err(Error::new(
@@ -84,16 +91,24 @@ impl Leases {
             },
             firewall: wanted.firewall,
         };
-        if taken.is_empty() {
-            durable::private_dir(&self.0)?;
-        }
-        self.write(&lease)?;
-        Ok(lease)
+        let file = match self.write(&lease) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                durable::private_dir(&self.0)?;
+                self.write(&lease)?
+            }
+            written => written?,
+        };
+        Ok((lease, file))
     }
 
     /// Writes down what a lease has become. Started anew, the host has no VM that it was for.
-    pub(super) fn write(&self, lease: &Lease) -> Result<()> {
-        durable::write_passing_state(&self.file(lease.ip), FORMAT, lease)
+    pub(super) fn write(&self, lease: &Lease) -> Result<File> {
+        Staged::state(&self.file(lease.ip), FORMAT, lease)?.publish_open()
+    }
+
+    /// The lease of this address, unless it is known already.
+    pub(super) fn known(&self, known: &Remembered<Lease>, ip: Ipv4Addr) -> Result<Option<Lease>> {
+        known.read(&self.file(ip), FORMAT)
     }
 
     /// The lease of this address.
@@ -196,7 +211,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases::in_dir(dir.path());
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
-        let take = |vm: &str| leases.take(subnet, "abc123", for_eth0(&id(vm)));
+        let take = |vm: &str| {
+            let taken = leases.take(subnet, "abc123", for_eth0(&id(vm)));
+            taken.map(|(lease, _)| lease)
+        };
         for number in 2..7 {
             let lease = take(&format!("vm{number}")).unwrap();
             assert_eq!(lease.ip, Ipv4Addr::new(10, 9, 0, number));
@@ -229,7 +247,7 @@ mod tests {
             let vm = id(vm);
             let mut wanted = for_eth0(&vm);
             (wanted.before, wanted.mac) = (Some(before.into()), Some(mac));
-            let lease = leases.take(subnet, "abc123", wanted).unwrap();
+            let (lease, _) = leases.take(subnet, "abc123", wanted).unwrap();
             (lease.ip.octets(), lease.mac == mac)
         };
         assert_eq!(take("a", [10, 9, 0, 5]), ([10, 9, 0, 5], true));
@@ -253,7 +271,7 @@ mod tests {
         let subnet: Subnet = "10.9.0.0/29".parse().unwrap();
         leases.take(subnet, "abc123", for_eth0(&id("a"))).unwrap();
         std::fs::write(dir.path().join("leases/10.9.0.2"), "{").unwrap();
-        let next = leases.take(subnet, "abc123", for_eth0(&id("b"))).unwrap();
+        let (next, _) = leases.take(subnet, "abc123", for_eth0(&id("b"))).unwrap();
         assert_eq!(next.ip, Ipv4Addr::new(10, 9, 0, 3));
         let all = leases.all().unwrap();
         assert!(

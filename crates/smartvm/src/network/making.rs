@@ -1,6 +1,6 @@
 //! The network made by its first user, and mended for all that come after.
 
-use super::ending::{give_back, settled};
+use super::ending::give_back;
 use super::link::Links;
 use super::state::{self, Instance, Phase, State, User, Users, digest};
 use super::{LEDGER, Network, NetworkStep, drift, firewall, keeper, lease, preflight, tunnel};
@@ -29,9 +29,13 @@ impl Network {
     }
 
     /// Makes the network, or mends the one that is there.
-    pub(super) fn ensure(&self, _lock: &Lock, care: Care) -> Result<()> {
-        if let Some(state) = settled(&self.dir, true)? {
-            state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
+    pub(super) fn ensure(&self, lock: &Lock, care: Care) -> Result<()> {
+        if let Some(state) = self.settled()? {
+            self.require_same(&state)?;
+            // Its keeper sees to all of it, and a port's making to what it needs at once.
+            if care == Care::Quick && state.tunnel.is_none() && keeper::shows_itself(lock) {
+                return Ok(());
+            }
             return self.mend(state, care);
         }
         let instance = Instance::of(&self.dir)?;

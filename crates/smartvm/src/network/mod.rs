@@ -20,6 +20,7 @@ mod link;
 mod making;
 mod netfilter;
 mod netlink;
+mod port;
 mod preflight;
 mod reach;
 mod route;
@@ -34,6 +35,7 @@ mod wiring;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use foreign::ForeignChain;
@@ -46,17 +48,17 @@ pub use tunnel::{PeerStatus, TunnelStatus};
 pub(crate) use wiring::address_before;
 pub use wiring::{Move, Wired, Wiring};
 
-use crate::durable;
+use crate::durable::{self, Remembered};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{IfName, MacAddress, VmId};
+use crate::name::{IfName, VmId};
 use crate::rundir::Lock;
 use crate::spec::{
     FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
 };
-use ending::{give_back_unused, settled};
+use ending::give_back_unused;
 use lease::Wanted;
 use making::Care;
-use state::{Instance, User, Users};
+use state::{Instance, State, User, Users};
 use tunnel::TunnelState;
 
 /// How long others may be at work on the network.
@@ -89,6 +91,20 @@ pub struct Network {
     tunnel: Option<wireguard::Tunnel>,
     /// The executable of its keeper; `None`: it is looked for.
     keeper: Option<PathBuf>,
+    known: Arc<Known>,
+}
+
+/// What need not be read or reckoned again for each VM.
+#[derive(Debug, Default)]
+struct Known {
+    state: Remembered<State>,
+    instance: Remembered<Instance>,
+    /// The last one.
+    lease: Remembered<Lease>,
+    /// What tells the options from others.
+    options: OnceLock<String>,
+    /// That the directory is ours alone.
+    private: OnceLock<()>,
 }
 
 impl Network {
@@ -119,6 +135,7 @@ impl Network {
                 .map(wireguard::Tunnel::of)
                 .transpose()?,
             keeper: None,
+            known: Arc::default(),
             options,
         })
     }
@@ -166,7 +183,7 @@ impl Network {
             bridge: self.bridge.clone(),
             isolated: !self.guests_may_talk(),
             subnet: self.subnet,
-            mark: Instance::of(&self.dir)?.mark(),
+            mark: self.instance()?.mark(),
             dns: self.name_servers(),
             leases,
         })
@@ -252,25 +269,61 @@ impl Network {
 
     fn take_lease(&self, wanted: Wanted<'_>) -> Result<Lease> {
         let _lock = self.lock()?;
-        if let Some(state) = settled(&self.dir, true)? {
-            state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
+        if let Some(state) = self.settled()? {
+            self.require_same(&state)?;
         }
-        let instance = Instance::of(&self.dir)?;
-        lease::Leases::in_dir(&self.dir).take(self.subnet, &instance.id, wanted)
+        let instance = self.instance()?;
+        let leases = lease::Leases::in_dir(&self.dir);
+        let (lease, file) = leases.take(self.subnet, &instance.id, wanted)?;
+        self.known.lease.note(file, &lease);
+        Ok(lease)
     }
 
-    /// What the firewall admits at a TAP device, with the policy that its lease says.
-    fn port(&self, tap: &IfName, mac: MacAddress, ip: Ipv4Addr) -> Result<firewall::VmPort> {
-        let lease = lease::Leases::in_dir(&self.dir).of(ip)?;
-        let lease = lease.filter(|lease| lease.tap == *tap).ok_or_else(|| {
-            let message = format!("the address {ip} of {tap} isn't leased any more");
-            Error::new(ErrorKind::Corrupt, message)
-        })?;
-        Ok(firewall::VmPort { mac, ..port(lease) })
+    /// The state of a network that is whole; see [`ending::settled`].
+    fn settled(&self) -> Result<Option<State>> {
+        ending::settle(
+            &self.dir,
+            self.known
+                .state
+                .read(&State::file(&self.dir), state::FORMAT)?,
+            true,
+        )
+    }
+
+    fn instance(&self) -> Result<Instance> {
+        match self
+            .known
+            .instance
+            .read(&Instance::file(&self.dir), state::FORMAT)?
+        {
+            Some(instance) => Ok(instance),
+            None => Instance::of(&self.dir),
+        }
+    }
+
+    /// Refuses a network that is up with other options, of another data directory or in another
+    /// namespace.
+    fn require_same(&self, state: &State) -> Result<()> {
+        let digest = match self.known.options.get() {
+            Some(digest) => digest,
+            None => {
+                let digest = state::digest(&self.options)?;
+                self.known.options.get_or_init(|| digest)
+            }
+        };
+        state.require_same(&self.options, digest, &self.data_dir, state::namespace()?)
     }
 
     fn lock(&self) -> Result<Lock> {
+        if self.known.private.get().is_some() {
+            match lock(&self.dir) {
+                // Somebody removed it.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                held => return held,
+            }
+        }
         durable::private_dir(&self.dir)?;
+        self.known.private.get_or_init(|| ());
         lock(&self.dir)
     }
 }
@@ -291,7 +344,11 @@ fn dir_in(runtime_dir: &Path) -> PathBuf {
 }
 
 fn lock(dir: &Path) -> Result<Lock> {
-    Lock::shared(&dir.join("lock"), "the network", LOCK_PATIENCE)
+    Lock::shared(&lock_file(dir), "the network", LOCK_PATIENCE)
+}
+
+fn lock_file(dir: &Path) -> PathBuf {
+    dir.join("lock")
 }
 
 fn vms(users: Vec<User>) -> Vec<VmId> {

@@ -1,11 +1,38 @@
-//! Messages of nfnetlink: a family, and attributes.
+//! Messages of nfnetlink: a family, and attributes; and the socket for them.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use netlink_packet_core::{
     DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
     Parseable,
 };
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::netlink::Socket;
+
+/// This process's socket, and the network namespace that it belongs to.
+///
+/// It is kept: the kernel closes none before everything that was deleted from the tables is let
+/// go of, and lets nobody change them meanwhile. That takes longer than all else that is done for
+/// a guest that goes.
+static SOCKET: Mutex<Option<(u64, Socket)>> = Mutex::new(None);
+
+/// Asks something of this thread's network namespace, whose inode is told, by the process's socket.
+pub(super) fn ask<T>(
+    namespace: u64,
+    ask: impl FnOnce(&mut Socket) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut slot = SOCKET.lock().unwrap_or_else(PoisonError::into_inner);
+    // Taken out: after a failure there may be more to be read than anybody waits for.
+    let mut socket = match slot.take() {
+        Some((of, socket)) if of == namespace => socket,
+        _ => Socket::open(NETLINK_NETFILTER)?,
+    };
+    let answer = ask(&mut socket)?;
+    *slot = Some((namespace, socket));
+    Ok(answer)
+}
 
 /// A part of netfilter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //! network namespace of the thread that opened it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -10,6 +11,7 @@ use netlink_packet_core::{
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::SocketAddr;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
@@ -17,8 +19,13 @@ use super::netfilter::Message;
 
 /// How long the kernel may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The kernel sends no more at once: 32 KiB of a list, or one thing's answer.
+/// The kernel sends no more of a list at once than 32 KiB.
 const MOST_BYTES: usize = 64 << 10;
+/// Of one thing it tells half a page, or why not, and then the question again.
+const ANSWER_BYTES: usize = 16 << 10;
+
+/// A socket of rtnetlink that nobody uses, and the network namespace that it belongs to.
+static KEPT: Mutex<Option<(u64, Socket)>> = Mutex::new(None);
 
 /// A socket of one netlink protocol.
 #[derive(Debug)]
@@ -26,7 +33,9 @@ pub(crate) struct Socket {
     socket: netlink_sys::Socket,
     /// What was received last.
     buffer: Vec<u8>,
-    /// The first and the last message of the last request.
+    /// How long the last request was.
+    asked: usize,
+    /// The first and the last message of it.
     first: u32,
     sequence: u32,
 }
@@ -41,9 +50,25 @@ impl Socket {
         Ok(Self {
             socket,
             buffer: Vec::new(),
+            asked: 0,
             first: 0,
             sequence: 0,
         })
+    }
+
+    /// One that was used before in this thread's network namespace, whose inode is told, or a new
+    /// one; of rtnetlink.
+    pub(crate) fn again(namespace: u64) -> io::Result<Self> {
+        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match kept {
+            Some((of, socket)) if of == namespace => Ok(socket),
+            _ => Self::open(NETLINK_ROUTE),
+        }
+    }
+
+    /// Keeps one for the next who needs it. What it was asked for last has been read.
+    pub(crate) fn keep(self, namespace: u64) {
+        *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some((namespace, self));
     }
 
     /// Has the kernel do something, and waits until it has. `flags` are those beside
@@ -72,7 +97,7 @@ impl Socket {
             bytes.extend(self.encode(message, asks));
         }
         self.first = first;
-        self.socket.send(&bytes, 0)?;
+        self.send_bytes(&bytes)?;
         self.answers::<T>(&mut |_| {}, Until::Acknowledged)
     }
 
@@ -82,12 +107,40 @@ impl Socket {
         T: NetlinkSerializable + NetlinkDeserializable,
     {
         self.send(message, NLM_F_REQUEST)?;
+        self.answer()
+    }
+
+    /// One thing that was asked for; `None` if it isn't there.
+    fn answer<T: NetlinkDeserializable>(&mut self) -> io::Result<Option<T>> {
         let mut found = None;
         match self.answers(&mut |answer| found = Some(answer), Until::Answered) {
             Ok(()) => Ok(found),
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Asks for several things, each of which may not be there.
+    pub(crate) fn get_each<T, const N: usize>(
+        &mut self,
+        messages: [T; N],
+    ) -> io::Result<[Option<T>; N]>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for message in messages {
+            bytes.extend(self.encode(message, NLM_F_REQUEST));
+        }
+        self.first = first;
+        self.send_bytes(&bytes)?;
+        let mut found = [const { None }; N];
+        // The kernel answers in the order of the questions.
+        for one in &mut found {
+            *one = self.answer()?;
+        }
+        Ok(found)
     }
 
     /// Asks for all things of a kind.
@@ -118,14 +171,19 @@ impl Socket {
         }
         bytes.extend(self.encode(end, NLM_F_REQUEST));
         self.first = first;
-        self.socket.send(&bytes, 0)?;
+        self.send_bytes(&bytes)?;
         self.answers::<Message>(&mut |_| {}, Until::Acknowledged)
     }
 
     fn send<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> io::Result<()> {
         let bytes = self.encode(message, flags);
         self.first = self.sequence;
-        self.socket.send(&bytes, 0).map(drop)
+        self.send_bytes(&bytes)
+    }
+
+    fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.asked = bytes.len();
+        self.socket.send(bytes, 0).map(drop)
     }
 
     fn encode<T: NetlinkSerializable>(&mut self, message: T, flags: u16) -> Vec<u8> {
@@ -149,7 +207,7 @@ impl Socket {
         until: Until,
     ) -> io::Result<()> {
         loop {
-            let received = self.receive()?;
+            let received = self.receive(until)?;
             let mut rest = self.buffer.get(..received).unwrap_or_default();
             while rest.len() >= 16 {
                 let message = NetlinkMessage::<T>::deserialize(rest).map_err(io::Error::other)?;
@@ -184,14 +242,18 @@ impl Socket {
     }
 
     /// Receives what the kernel sends at once; how long that is.
-    fn receive(&mut self) -> io::Result<usize> {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; MOST_BYTES];
+    fn receive(&mut self, until: Until) -> io::Result<usize> {
+        let room = match until {
+            Until::Done => MOST_BYTES,
+            Until::Acknowledged | Until::Answered => ANSWER_BYTES + self.asked,
+        };
+        if self.buffer.len() < room {
+            self.buffer = vec![0; room];
         }
         loop {
             let into = self.buffer.as_mut_slice();
             match rustix::net::recv(&self.socket, into, RecvFlags::TRUNC) {
-                Ok((_, length)) if length > MOST_BYTES => {
+                Ok((_, length)) if length > self.buffer.len() => {
                     return Err(io::Error::other("the kernel's answer is too long"));
                 }
                 Ok((length, _)) => return Ok(length),
@@ -200,6 +262,12 @@ impl Socket {
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

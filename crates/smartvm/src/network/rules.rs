@@ -42,7 +42,7 @@ impl Network {
     pub fn set_firewall(&self, egress: &FirewallEgress) -> Result<()> {
         let _lock = self.lock()?;
         let mut state = self.up_state()?.ok_or_else(not_up)?;
-        state.require_same(&self.options, &self.data_dir, state::namespace()?)?;
+        self.require_same(&state)?;
         // Written first: what is interrupted in between, `network up` brings to its end.
         state.firewall = Some(egress.clone());
         state.write(&self.dir)?;
@@ -68,7 +68,7 @@ impl Network {
         let mut links = Links::open()?;
         for mut lease in own {
             lease.firewall = egress.cloned();
-            leases.write(&lease)?;
+            drop(leases.write(&lease)?);
             // A VM that isn't started yet gets it with its TAP device.
             if state.is_some() && links.find(lease.tap.as_str())?.is_some() {
                 firewall::replace_vm_policy(&self.bridge, &port(lease))?;

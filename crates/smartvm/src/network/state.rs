@@ -13,7 +13,7 @@ use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
 use crate::spec::{FirewallEgress, NetworkManagerOptions};
 
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 const UP: &str = "network-up";
 const VM: &str = "vm-";
 
@@ -63,7 +63,7 @@ pub(super) struct Instance {
 impl Instance {
     /// The instance of this network directory, made at its first use.
     pub(super) fn of(dir: &Path) -> Result<Self> {
-        let path = dir.join("instance.json");
+        let path = Self::file(dir);
         if let Some(instance) = durable::read_state(&path, FORMAT)? {
             return Ok(instance);
         }
@@ -73,6 +73,10 @@ impl Instance {
         let instance = Self { id };
         durable::write_state(&path, FORMAT, &instance)?;
         Ok(instance)
+    }
+
+    pub(super) fn file(dir: &Path) -> PathBuf {
+        dir.join("instance.json")
     }
 
     /// What devices of ours carry as their alias.
@@ -89,16 +93,20 @@ impl Instance {
 }
 
 impl State {
+    pub(super) fn file(dir: &Path) -> PathBuf {
+        dir.join("state.json")
+    }
+
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        durable::read_state(&dir.join("state.json"), FORMAT)
+        durable::read_state(&Self::file(dir), FORMAT)
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        durable::write_state(&dir.join("state.json"), FORMAT, self)
+        durable::write_state(&Self::file(dir), FORMAT, self)
     }
 
     pub(super) fn remove(dir: &Path) -> Result<()> {
-        let path = dir.join("state.json");
+        let path = Self::file(dir);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io("removing", &path, e))
@@ -116,6 +124,7 @@ impl State {
     pub(super) fn require_same(
         &self,
         options: &NetworkManagerOptions,
+        digest: &str,
         data_dir: &Path,
         namespace: u64,
     ) -> Result<()> {
@@ -138,7 +147,7 @@ impl State {
         if self.namespace != namespace {
             return differs("another network namespace than this process's".into());
         }
-        if self.options != digest(options)? {
+        if self.options != digest {
             return differs("other firewall or WireGuard options".into());
         }
         Ok(())
@@ -204,21 +213,28 @@ impl Users {
     }
 
     pub(super) fn all(&self) -> Result<Vec<User>> {
+        let mut users: Vec<User> = self.in_any_order()?.collect();
+        users.sort();
+        Ok(users)
+    }
+
+    /// Whether there is none.
+    pub(super) fn are_gone(&self) -> Result<bool> {
+        Ok(self.in_any_order()?.next().is_none())
+    }
+
+    fn in_any_order(&self) -> Result<impl Iterator<Item = User>> {
         let entries = match std::fs::read_dir(&self.0) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Ok(entries) => Some(entries),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(Error::io("reading", &self.0, e)),
         };
         let user = |name: &str| match name.strip_prefix(VM) {
             Some(id) => id.parse().ok().map(User::Vm),
             None => (name == UP).then_some(User::Up),
         };
-        let mut users: Vec<User> = entries
-            .flatten()
-            .filter_map(|entry| user(entry.file_name().to_str()?))
-            .collect();
-        users.sort();
-        Ok(users)
+        let entries = entries.into_iter().flatten().flatten();
+        Ok(entries.filter_map(move |entry| user(entry.file_name().to_str()?)))
     }
 
     fn file(&self, user: &User) -> PathBuf {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::Wanted;
 use super::link::{Links, NewTap};
+use super::port::NewPort;
 use super::route::{GuestTable, Routing, TunnelRoutes};
+use super::state::namespace;
 use super::subnet::Subnet;
 use super::wireguard::Maker;
 use super::{Network, ending, firewall, forwarding, keeper, tunnel};
@@ -175,17 +177,18 @@ impl NetworkStep {
                 isolated,
                 mark,
             } => {
-                // Judged before it can send.
-                firewall::add_vm(bridge, &network.port(tap, *mac, *ip)?)?;
-                Links::open()?.make_tap(&NewTap {
+                let owner = owner.or(user);
+                let tap = NewTap {
                     name: tap,
-                    owner: owner
-                        .or(user)
-                        .unwrap_or_else(|| rustix::process::geteuid().as_raw()),
-                    bridge,
+                    owner: owner.unwrap_or_else(|| rustix::process::geteuid().as_raw()),
                     mac: *mac,
                     mark,
                     isolated: *isolated,
+                };
+                network.make_port(&NewPort {
+                    tap,
+                    bridge,
+                    ip: *ip,
                 })?;
             }
             Self::ApplyFirewall { rules } => firewall::apply(rules)?,
@@ -230,7 +233,10 @@ impl NetworkStep {
                 ip,
                 ..
             } => {
-                Links::open()?.remove(tap, mark, None)?;
+                let here = namespace()?;
+                let mut links = Links::again(here)?;
+                links.remove(tap, mark, None)?;
+                links.keep(here);
                 firewall::remove_vm(bridge, &port(tap, *mac, *ip))
             }
             Self::ApplyFirewall { rules } => firewall::remove(&rules.bridge),

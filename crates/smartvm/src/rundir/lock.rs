@@ -1,6 +1,7 @@
 //! The lock that orders operations on one VM, among threads and processes.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,8 +16,14 @@ const MOST_BYTES: usize = 512;
 /// What a holder writes at least, padded: more than any of them has to say.
 const USUAL_BYTES: usize = 128;
 
-/// What is said of work that has no better word.
-const WORKING: &str = "working on";
+/// What is told where it isn't known who holds a lock.
+const UNTOLD: &str = "another operation holds its lock";
+
+/// So many bytes are read of the kernel's list of locks.
+const MOST_LOCKS: u64 = 1 << 20;
+
+/// How long is slept at most until a lock is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Who holds a lock, and why: written into the lock file for those who wait in vain.
 #[derive(Serialize, Deserialize)]
@@ -44,24 +51,25 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// Takes a lock that isn't one VM's, made where it is missing.
+    /// Takes a lock that isn't one VM's, made where it is missing. It is taken too often for
+    /// its holder to say so: the kernel knows.
     pub(crate) fn shared(path: &Path, what: &str, patience: Duration) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::io("making the lock", path, e))?;
-        Self::wait(file, path, what, WORKING, patience)
+        let file = open_shared(path)?;
+        let holder = |file: &File| match holder_by_kernel(file) {
+            Some(pid) => format!("process {pid} is working on it"),
+            None => UNTOLD.to_owned(),
+        };
+        wait(&file, path, what, patience, holder)?;
+        Ok(Self { file })
     }
 
     /// Takes the lock to do something, as in "pausing", waiting at most `patience` for whoever
     /// holds it.
     pub(super) fn acquire(path: &Path, vm: &str, doing: &str, patience: Duration) -> Result<Self> {
         let what = format!("VM {vm}");
-        Self::wait(open(path, &what)?, path, &what, doing, patience)
+        let file = open(path, &what)?;
+        wait(&file, path, &what, patience, held_by)?;
+        Self::locked(file, path, &what, doing)
     }
 
     /// Takes the lock to do something, if nobody holds it.
@@ -73,29 +81,6 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(Error::io("locking", path, e)),
         }
-    }
-
-    fn wait(file: File, path: &Path, what: &str, doing: &str, patience: Duration) -> Result<Self> {
-        let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_micros(100);
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(e)) => return Err(Error::io("locking", path, e)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(Error::new(
-                        ErrorKind::WrongState,
-                        format!("{what} is busy: {}", held_by(&file)),
-                    )
-                    .at(path)
-                    .hint("try again when that operation is done"));
-                }
-                Err(TryLockError::WouldBlock) => {}
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        }
-        Self::locked(file, path, what, doing)
     }
 
     fn locked(file: File, path: &Path, what: &str, doing: &str) -> Result<Self> {
@@ -123,6 +108,52 @@ impl Lock {
     }
 }
 
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Opens a lock that isn't one VM's, made where it is missing.
+pub(crate) fn open_shared(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| Error::io("making the lock", path, e))
+}
+
+fn wait(
+    file: &File,
+    path: &Path,
+    what: &str,
+    patience: Duration,
+    holder: impl Fn(&File) -> String,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(e)) => return Err(Error::io("locking", path, e)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(Error::new(
+                    ErrorKind::WrongState,
+                    format!("{what} is busy: {}", holder(file)),
+                )
+                .at(path)
+                .hint("try again when that operation is done"));
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 fn open(path: &Path, what: &str) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).open(path);
     file.map_err(|e| gone(path, what, e))
@@ -141,8 +172,30 @@ fn held_by(file: &File) -> String {
     let length = file.read_at(&mut text, 0).unwrap_or(0);
     match serde_json::from_slice::<Holder>(&text[..length]) {
         Ok(Holder { pid, doing }) => format!("process {pid} is {doing} it"),
-        Err(_) => "another operation holds its lock".into(),
+        Err(_) => UNTOLD.into(),
     }
+}
+
+/// The process that holds this locked file, by the kernel's list.
+fn holder_by_kernel(file: &File) -> Option<u32> {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata().ok()?;
+    let (major, minor) = (
+        rustix::fs::major(found.dev()),
+        rustix::fs::minor(found.dev()),
+    );
+    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    let mut locks = String::new();
+    let list = File::open("/proc/locks").ok()?;
+    list.take(MOST_LOCKS).read_to_string(&mut locks).ok()?;
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [_, "FLOCK", _, "WRITE", pid, at, ..] if *at == place => pid.parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -155,11 +208,19 @@ mod tests {
         let path = dir.path().join("lock");
         drop(Lock::acquire_new(&path).unwrap());
         let held = Lock::acquire(&path, "a", "pausing", Duration::ZERO).unwrap();
-        let refused = Lock::acquire(&path, "a", WORKING, Duration::from_millis(5)).unwrap_err();
+        let refused =
+            Lock::acquire(&path, "a", "working on", Duration::from_millis(5)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::WrongState);
         let expected = format!("VM a is busy: process {} is pausing it", std::process::id());
         assert_eq!(refused.to_string(), expected);
-        drop(held);
-        Lock::acquire(&path, "a", WORKING, Duration::ZERO).unwrap();
+        let network = Lock::shared(&dir.path().join("b"), "the network", Duration::ZERO).unwrap();
+        let refused = Lock::shared(&dir.path().join("b"), "the network", Duration::ZERO);
+        let expected = format!(
+            "the network is busy: process {} is working on it",
+            std::process::id()
+        );
+        assert_eq!(refused.unwrap_err().to_string(), expected);
+        drop((held, network));
+        Lock::acquire(&path, "a", "working on", Duration::ZERO).unwrap();
     }
 }

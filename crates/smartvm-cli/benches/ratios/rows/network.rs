@@ -4,6 +4,9 @@ mod commands;
 mod ours;
 mod raw;
 
+use std::path::Path;
+use std::time::Duration;
+
 use rustix::thread::UnshareFlags;
 
 use crate::corner::Corner;
@@ -21,7 +24,7 @@ const FEWER: usize = 10;
 
 pub(crate) const ONE: Row = Row {
     name: "network-one",
-    about: "lease, TAP and firewall of one more VM / TAP and firewall by raw netlink and ioctl",
+    about: "lease, TAP and firewall of one more VM / the same by raw netlink and ioctl",
     target: Some(1.2),
     measure: |corner, pairs| one::<Raw>(corner, pairs),
 };
@@ -35,46 +38,69 @@ pub(crate) const ONE_BY_COMMANDS: Row = Row {
 
 pub(crate) const MANY_ROW: Row = Row {
     name: "network-many",
-    about: "200 VMs' network up, then down / the same by raw netlink and ioctl",
+    about: "200 VMs' network up, then down at once / the same by raw netlink and ioctl",
     target: Some(1.2),
     measure: |corner, pairs| many::<Raw>(corner, pairs.div_ceil(FEWER)),
 };
 
 pub(crate) const MANY_BY_COMMANDS: Row = Row {
     name: "network-many-cmd",
-    about: "200 VMs' network up, then down / the same by the commands ip, sysctl and iptables",
+    about: "200 VMs' network up, then down at once / one after the other by the commands ip, sysctl and iptables",
     target: Some(0.2),
     measure: |corner, pairs| many::<Commands>(corner, pairs.div_ceil(FEWER)),
 };
 
 /// A way to connect a VM of this number to the bridge, and to disconnect it.
-trait Way {
+trait Way: Sync {
+    /// How VMs go, if many do.
+    const GO: Go;
+
     fn up(&self, number: usize);
     fn down(&self, number: usize);
 }
 
-fn one<Floor: Way + Default>(corner: &Corner, pairs: usize) -> Figures {
-    let once = |way: &dyn Way| {
+/// The other side of a row.
+trait Floor: Way {
+    /// Where it may write, and how the names of guests' devices begin.
+    fn new(dir: &Path, names: &str) -> Self;
+}
+
+enum Go {
+    /// Each by itself, as each VM has a keeper.
+    AtOnce,
+    /// As a script does it.
+    InTurn,
+}
+
+fn one<F: Floor>(corner: &Corner, pairs: usize) -> Figures {
+    fn once(way: &impl Way) -> Duration {
         let took = timed(|| way.up(0)).0;
         way.down(0);
         took
-    };
+    }
     in_a_namespace(corner, |ours| {
-        let floor = Floor::default();
+        let floor = F::new(&corner.file("floor"), &ours.names());
         Figures::pairs(pairs, || once(ours), || once(&floor))
     })
 }
 
-fn many<Floor: Way + Default>(corner: &Corner, pairs: usize) -> Figures {
-    let all = |way: &dyn Way| {
-        timed(|| {
+fn many<F: Floor>(corner: &Corner, pairs: usize) -> Figures {
+    fn all<W: Way>(way: &W) -> Duration {
+        let up_and_down = || {
             (0..MANY).for_each(|number| way.up(number));
-            (0..MANY).for_each(|number| way.down(number));
-        })
-        .0
-    };
+            match W::GO {
+                Go::InTurn => (0..MANY).for_each(|number| way.down(number)),
+                Go::AtOnce => std::thread::scope(|scope| {
+                    for number in 0..MANY {
+                        scope.spawn(move || way.down(number));
+                    }
+                }),
+            }
+        };
+        timed(up_and_down).0
+    }
     in_a_namespace(corner, |ours| {
-        let floor = Floor::default();
+        let floor = F::new(&corner.file("floor"), &ours.names());
         Figures::pairs(pairs, || all(ours), || all(&floor))
     })
 }

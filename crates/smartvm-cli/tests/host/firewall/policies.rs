@@ -51,8 +51,8 @@ fn a_new_policy_ends_what_it_denies_and_leaves_alone_what_it_allows() {
         .build();
     strict.policy = Some(rules([allow, deny("192.0.2.0/24")]));
     lab.host.inside(|| {
-        add_vm(&bridge, &strict).unwrap();
-        add_vm(&bridge, &strict).unwrap();
+        assert!(add_vm(&bridge, &strict).unwrap());
+        assert!(add_vm(&bridge, &strict).unwrap());
     });
     set(rules([deny("10.2.2.0/24")]));
     assert!(

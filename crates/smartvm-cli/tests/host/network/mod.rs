@@ -2,6 +2,7 @@
 
 mod life;
 mod neighbours;
+mod ports;
 mod refusals;
 mod restores;
 

@@ -2,14 +2,13 @@
 //! would take longer than all else that is done for it.
 
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE};
-use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::VmPort;
-use super::render::table;
+use super::render::{table, vm_policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
-use crate::network::netfilter::{Family, Message, Subsystem};
-use crate::network::netlink::{Socket, is_missing};
+use crate::network::netfilter::{Family, Message, Subsystem, ask};
+use crate::network::netlink::is_missing;
 
 // linux/netfilter/nf_tables.h
 const GET_TABLE: u8 = 1;
@@ -31,63 +30,67 @@ const NAME_BYTES: usize = 16;
 
 /// The kernel's tables, as far as single things of them are looked at or changed.
 pub(super) struct Tables {
-    socket: Socket,
+    /// Whose they are.
+    namespace: u64,
     bridge: IfName,
 }
 
 impl Tables {
-    pub(super) fn open(bridge: &IfName) -> Result<Self> {
-        let socket = Socket::open(NETLINK_NETFILTER);
-        let socket = socket
-            .map_err(|e| Error::new(ErrorKind::Host, "opening a netlink socket").because(e))?;
-        Ok(Self {
-            socket,
+    /// Those of this thread's network namespace, whose inode is told.
+    pub(super) fn of(namespace: u64, bridge: &IfName) -> Self {
+        Self {
+            namespace,
             bridge: bridge.clone(),
-        })
+        }
     }
 
     /// Whether both tables are there.
-    pub(super) fn are_there(&mut self) -> Result<bool> {
+    pub(super) fn are_there(&self) -> Result<bool> {
         let name = text(&table(&self.bridge));
-        for family in [Family::Inet, Family::Bridge] {
-            let attributes = [DefaultNla::new(TABLE_NAME, name.clone())];
-            if !self.has(GET_TABLE, family, &attributes)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let table = |family| about(GET_TABLE, family, &[(TABLE_NAME, &name)]);
+        let there = self.have([Family::Inet, Family::Bridge].map(table))?;
+        Ok(there == [true; 2])
     }
 
-    /// Whether the table for IP has a chain.
-    pub(super) fn has_chain(&mut self, chain: &str) -> Result<bool> {
-        let attributes = [
-            DefaultNla::new(CHAIN_TABLE, text(&table(&self.bridge))),
-            DefaultNla::new(CHAIN_NAME, text(chain)),
-        ];
-        self.has(GET_CHAIN, Family::Inet, &attributes)
+    /// Whether a guest has a policy of its own; `None`: there is no table for IP.
+    pub(super) fn own_policy(&self, vm: &VmPort) -> Result<Option<bool>> {
+        let table = text(&table(&self.bridge));
+        let chain = text(&format!("{}_out", vm_policy(vm)));
+        let [there, own] = self.have([
+            about(GET_TABLE, Family::Inet, &[(TABLE_NAME, &table)]),
+            about(
+                GET_CHAIN,
+                Family::Inet,
+                &[(CHAIN_TABLE, &table), (CHAIN_NAME, &chain)],
+            ),
+        ])?;
+        Ok(there.then_some(own))
     }
 
-    fn has(&mut self, kind: u8, family: Family, attributes: &[DefaultNla]) -> Result<bool> {
-        let message = Message::new(Subsystem::Tables, kind, family, attributes);
-        match self.socket.get(message) {
-            Ok(found) => Ok(found.is_some()),
-            Err(e) => Err(failed("looking at the firewall", e)),
-        }
+    /// Whether there is what these ask for.
+    fn have<const N: usize>(&self, messages: [Message; N]) -> Result<[bool; N]> {
+        let found = ask(self.namespace, |socket| socket.get_each(messages));
+        let found = found.map_err(|e| failed("looking at the firewall", e))?;
+        Ok(found.map(|one| one.is_some()))
     }
 
-    /// Has the bridge's table judge a guest's TAP device, and admit its own addresses there.
-    pub(super) fn admit(&mut self, vm: &VmPort) -> Result<()> {
+    /// Has the bridge's table judge a guest's TAP device, and admit its own addresses there. False
+    /// if there is no such table.
+    pub(super) fn admit(&self, vm: &VmPort) -> Result<bool> {
         let messages = self.elements(vm, NEW_ELEMENT);
-        let done = self.socket.transaction(messages);
-        done.map_err(|e| failed(&format!("admitting the guest {}", vm.ip), e))
+        match ask(self.namespace, |socket| socket.transaction(messages)) {
+            Ok(()) => Ok(true),
+            Err(e) if is_missing(&e) => Ok(false),
+            Err(e) => Err(failed(&format!("admitting the guest {}", vm.ip), e)),
+        }
     }
 
     /// Has it forget both; no matter if they aren't there.
-    pub(super) fn shut_out(&mut self, vm: &VmPort) -> Result<()> {
+    pub(super) fn shut_out(&self, vm: &VmPort) -> Result<()> {
         // Added first, so that there is something to delete.
         let mut messages = self.elements(vm, NEW_ELEMENT);
         messages.extend(self.elements(vm, DELETE_ELEMENT));
-        match self.socket.transaction(messages) {
+        match ask(self.namespace, |socket| socket.transaction(messages)) {
             Err(e) if !is_missing(&e) => {
                 Err(failed(&format!("shutting out the guest {}", vm.ip), e))
             }
@@ -119,6 +122,15 @@ impl Tables {
             })
             .into()
     }
+}
+
+/// A message about what has these names.
+fn about(kind: u8, family: Family, names: &[(u16, &Vec<u8>)]) -> Message {
+    let names = names
+        .iter()
+        .map(|(kind, name)| DefaultNla::new(*kind, (*name).clone()));
+    let names: Vec<DefaultNla> = names.collect();
+    Message::new(Subsystem::Tables, kind, family, &names)
 }
 
 fn text(text: &str) -> Vec<u8> {

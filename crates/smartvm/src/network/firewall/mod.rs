@@ -27,6 +27,7 @@ pub use compile::{Compiled, compile};
 pub use counters::{Counters, Tally, counters};
 pub(super) use fingerprint::{admitted, fingerprint};
 pub use in_force::InForce;
+pub(super) use nft::admit;
 pub use nft::{add_vm, apply, is_there, remove, remove_vm, replace_policy, replace_vm_policy};
 pub use policy::{Packet, Policy, Protocol};
 pub use render::render;

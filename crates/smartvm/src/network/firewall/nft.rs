@@ -10,6 +10,7 @@ use super::render::{self, SUBNET_POLICY, Scope, table, vm_policy};
 use super::{Ruleset, VmPort, render as whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
+use crate::network::state::namespace;
 use crate::spec::FirewallEgress;
 use crate::storage::program;
 
@@ -35,15 +36,23 @@ pub fn remove(bridge: &IfName) -> Result<()> {
 
 /// Whether both tables are there.
 pub fn is_there(bridge: &IfName) -> Result<bool> {
-    Tables::open(bridge)?.are_there()
+    Tables::of(namespace()?, bridge).are_there()
 }
 
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
-/// guest's own policy where it has one.
-pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
-    let mut tables = Tables::open(bridge)?;
+/// guest's own policy where it has one. False if the tables are gone.
+pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<bool> {
+    admit(namespace()?, bridge, vm)
+}
+
+/// The same in this thread's network namespace, whose inode is told.
+pub(in crate::network) fn admit(here: u64, bridge: &IfName, vm: &VmPort) -> Result<bool> {
+    let tables = Tables::of(here, bridge);
+    let Some(has_own_policy) = tables.own_policy(vm)? else {
+        return Ok(false);
+    };
     // Once more is once: what it may have left is taken away first.
-    if vm.policy.is_some() || has_own_policy(&mut tables, vm)? {
+    if vm.policy.is_some() || has_own_policy {
         replace_vm_policy(bridge, vm)?;
     }
     tables.admit(vm)
@@ -51,9 +60,9 @@ pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
 
 /// Shuts one guest out, and forgets its policy; no matter if it or the tables aren't there.
 pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
-    let mut tables = Tables::open(bridge)?;
+    let tables = Tables::of(namespace()?, bridge);
     tables.shut_out(vm)?;
-    if !has_own_policy(&mut tables, vm)? {
+    if tables.own_policy(vm)? != Some(true) {
         return Ok(());
     }
     let vm = VmPort {
@@ -61,10 +70,6 @@ pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
         ..vm.clone()
     };
     replace_vm_policy(bridge, &vm)
-}
-
-fn has_own_policy(tables: &mut Tables, vm: &VmPort) -> Result<bool> {
-    tables.has_chain(&format!("{}_out", vm_policy(vm)))
 }
 
 /// Puts another policy of its own, or none, in the place of a guest's, in one transaction.

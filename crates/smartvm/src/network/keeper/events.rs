@@ -12,6 +12,7 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags};
 
+use super::filter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::timespec;
 
@@ -36,11 +37,19 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn listen() -> Result<Self> {
+    /// `guests` is how the names of guests' own devices begin, which come and go.
+    pub(super) fn listen(guests: &[String]) -> Result<Self> {
         let failed = |e| Error::new(ErrorKind::Host, "listening to changes of networks").because(e);
+        let route = open(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed)?;
+        let nftables = open(NETLINK_NETFILTER, &[NFTABLES_GROUP]).ok();
+        let filtered = filter::without_devices(&route, guests);
+        let filtered = filtered.and(nftables.as_ref().map_or(Ok(()), filter::without_elements));
+        if let Err(e) = filtered {
+            tracing::debug!("changes that don't matter are told, too: {e}");
+        }
         Ok(Self {
-            route: open(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed)?,
-            nftables: open(NETLINK_NETFILTER, &[NFTABLES_GROUP]).ok(),
+            route,
+            nftables,
             links: Links::default(),
         })
     }

@@ -1,5 +1,7 @@
 //! Bridges, TAP devices and routes of this network namespace, by netlink and ioctl.
 
+mod device;
+mod glance;
 mod route;
 mod settings;
 mod tap;
@@ -17,6 +19,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+pub(crate) use device::Device;
+use device::Message;
 pub(crate) use route::{DefaultRoute, Route};
 use settings::{Setting, ipv4};
 
@@ -25,65 +29,61 @@ use super::subnet::Subnet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress};
 
-/// A device as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) index: u32,
-    pub(crate) name: String,
-    pub(crate) up: bool,
-    /// Who it belongs to, where it was marked (`ip link` shows it as the alias).
-    pub(crate) alias: Option<String>,
-    pub(crate) address: Vec<u8>,
-    pub(crate) master: Option<u32>,
-    /// `bridge`, `tun`, `veth`; none for a real one.
-    pub(crate) kind: Option<String>,
-    /// Whether it is a bridge's port that reaches no other such port.
-    pub(crate) isolated: bool,
-    /// In bytes.
-    pub(crate) mtu: Option<u32>,
-}
-
 /// The links of this thread's network namespace.
 #[derive(Debug)]
 pub(crate) struct Links(Socket);
 
 impl Links {
     pub(crate) fn open() -> Result<Self> {
-        Socket::open(NETLINK_ROUTE)
-            .map(Self)
-            .map_err(|e| Error::new(ErrorKind::Host, "opening a netlink socket").because(e))
+        Socket::open(NETLINK_ROUTE).map(Self).map_err(unopened)
+    }
+
+    /// The same, over a socket that was used before in this namespace, if there is one.
+    pub(crate) fn again(namespace: u64) -> Result<Self> {
+        let socket = Socket::again(namespace);
+        socket.map(Self).map_err(unopened)
+    }
+
+    /// Keeps the socket for the next who needs it, when all is well.
+    pub(crate) fn keep(self, namespace: u64) {
+        self.0.keep(namespace);
     }
 
     /// The device of this name.
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<Device>> {
-        let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
-        let found = self
-            .0
-            .get(RouteNetlinkMessage::GetLink(message))
-            .map_err(|e| failed("looking for", name, e))?;
-        Ok(found.and_then(device))
+        let asks = Message::Asks {
+            name: Some(name.to_owned()),
+            index: 0,
+        };
+        self.get(asks).map_err(|e| failed("looking for", name, e))
     }
 
     /// The device of this index.
     fn of_index(&mut self, index: u32) -> Result<Option<Device>> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        let found = self.0.get(RouteNetlinkMessage::GetLink(message));
-        let found = found.map_err(|e| failed("looking for", &format!("interface {index}"), e))?;
-        Ok(found.and_then(device))
+        self.get(Message::Asks { name: None, index })
+            .map_err(|e| failed("looking for", &format!("interface {index}"), e))
+    }
+
+    fn get(&mut self, asks: Message) -> io::Result<Option<Device>> {
+        Ok(match self.0.get(asks)? {
+            Some(Message::Tells(device)) => Some(device),
+            _ => None,
+        })
     }
 
     /// All devices.
     pub(crate) fn all(&mut self) -> Result<Vec<Device>> {
-        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let found = self
-            .0
-            .dump(message)
-            .map_err(|e| failed("listing", "the network interfaces", e))?;
-        Ok(found.into_iter().filter_map(device).collect())
+        let asks = Message::Asks {
+            name: None,
+            index: 0,
+        };
+        let found = self.0.dump(asks);
+        let found = found.map_err(|e| failed("listing", "the network interfaces", e))?;
+        let devices = found.into_iter().filter_map(|one| match one {
+            Message::Tells(device) => Some(device),
+            _ => None,
+        });
+        Ok(devices.collect())
     }
 
     /// Makes a bridge, marked from its first moment by its MAC address, then by its alias. What
@@ -174,7 +174,7 @@ impl Links {
     /// Makes a TAP device for the user with this id, on the bridge, and switches it on. It
     /// is marked before it can outlive this process. Off the bridge, nothing that comes in by it
     /// passes: no way back leads there.
-    pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>) -> Result<()> {
+    pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>, bridge: u32) -> Result<()> {
         let told = |what: &str, e| failed(what, tap.name.as_str(), e);
         let made = tap::Tap::make(tap.name, tap.owner).map_err(|e| {
             let taken = e.raw_os_error() == Some(libc::EBUSY);
@@ -184,7 +184,6 @@ impl Links {
                 false => error.hint("TAP devices need root's rights and /dev/net/tun"),
             }
         })?;
-        let bridge = self.require(tap.bridge)?.index;
         super::forwarding::no_ipv6(tap.name)?;
         let [_, _, rest @ ..] = tap.mac.bytes();
         // Another address than the guest's, and a high one, which no bridge takes as its own.
@@ -290,22 +289,11 @@ impl Links {
 pub(crate) struct NewTap<'a> {
     pub(crate) name: &'a IfName,
     pub(crate) owner: u32,
-    pub(crate) bridge: &'a IfName,
     /// The guest's address.
     pub(crate) mac: MacAddress,
     pub(crate) mark: &'a str,
     /// Whether it reaches no other isolated port of the bridge.
     pub(crate) isolated: bool,
-}
-
-impl Device {
-    /// Whether it carries our mark, or, not marked yet, the address that it was made with.
-    pub(crate) fn is_ours(&self, mark: &str, mac: Option<MacAddress>) -> bool {
-        match &self.alias {
-            Some(alias) => alias == mark,
-            None => mac.is_some_and(|mac| self.address == mac.bytes()),
-        }
-    }
 }
 
 /// Whether a bridge's port reaches no other such port.
@@ -331,43 +319,8 @@ fn change(index: u32, attributes: Vec<LinkAttribute>, up: bool) -> LinkMessage {
     message
 }
 
-fn device(message: RouteNetlinkMessage) -> Option<Device> {
-    let RouteNetlinkMessage::NewLink(message) = message else {
-        return None;
-    };
-    let mut device = Device {
-        index: message.header.index,
-        name: String::new(),
-        up: message.header.flags.contains(LinkFlags::Up),
-        alias: None,
-        address: Vec::new(),
-        master: None,
-        kind: None,
-        isolated: false,
-        mtu: None,
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => device.name = name,
-            LinkAttribute::IfAlias(alias) => device.alias = Some(alias),
-            LinkAttribute::Address(address) => device.address = address,
-            LinkAttribute::Controller(master) => device.master = Some(master),
-            LinkAttribute::Mtu(mtu) => device.mtu = Some(mtu),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(kind) => device.kind = Some(kind.to_string()),
-                        LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-                            device.isolated = port.contains(&InfoBridgePort::Isolated(true));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(device)
+fn unopened(cause: io::Error) -> Error {
+    Error::new(ErrorKind::Host, "opening a netlink socket").because(cause)
 }
 
 fn failed(what: &str, name: &str, cause: io::Error) -> Error {

@@ -1,8 +1,9 @@
 //! The same by commands, as scripts do it.
 
+use std::path::Path;
 use std::process::Command;
 
-use super::Way;
+use super::{Floor, Go, Way};
 
 /// Runs a command line.
 pub(super) fn run(line: &str) {
@@ -11,8 +12,10 @@ pub(super) fn run(line: &str) {
     assert!(out.status.success(), "{line}: {out:?}");
 }
 
-#[derive(Default)]
-pub(super) struct Commands;
+pub(super) struct Commands {
+    /// How the names of devices begin.
+    names: String,
+}
 
 /// What lets a guest out, masqueraded, and lets in what answers it.
 fn rules(verb: &str, number: usize) {
@@ -28,10 +31,19 @@ fn rules(verb: &str, number: usize) {
     }
 }
 
+impl Floor for Commands {
+    fn new(_: &Path, names: &str) -> Self {
+        let names = names.to_owned();
+        Self { names }
+    }
+}
+
 impl Way for Commands {
+    const GO: Go = Go::InTurn;
+
     fn up(&self, number: usize) {
         rules("-A", number);
-        let tap = format!("cmd{number}");
+        let tap = format!("{}c{number}", self.names);
         run(&format!("ip tuntap add dev {tap} mode tap user 0 vnet_hdr"));
         run(&format!("sysctl -qw net.ipv6.conf.{tap}.disable_ipv6=1"));
         run(&format!(
@@ -42,7 +54,7 @@ impl Way for Commands {
     }
 
     fn down(&self, number: usize) {
-        run(&format!("ip link delete cmd{number}"));
+        run(&format!("ip link delete {}c{number}", self.names));
         rules("-D", number);
     }
 }

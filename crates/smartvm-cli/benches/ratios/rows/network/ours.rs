@@ -1,20 +1,22 @@
 //! What smartvm does for one more VM: its steps, as a start takes them.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use smartvm::name::VmId;
-use smartvm::network::Network;
+use smartvm::network::{Network, NetworkStep};
 use smartvm::spec::{MicroVmSpec, NetworkInterface, SmartVmOptions};
 use smartvm::step::{Hands, Outcome, Step};
 
-use super::Way;
+use super::{Go, Way};
 use crate::corner::{Corner, SMARTVM};
 
 pub(super) struct Ours {
     pub(super) network: Network,
+    dir: PathBuf,
     spec: MicroVmSpec,
-    up: RefCell<HashMap<usize, Vec<(Step, Outcome)>>>,
+    up: Mutex<HashMap<usize, Vec<(Step, Outcome)>>>,
 }
 
 impl Ours {
@@ -26,10 +28,17 @@ impl Ours {
             .build();
         let network = Network::new(&corner.file("run"), &options).unwrap();
         Self {
+            dir: network.wiring(Vec::new()).unwrap().dir,
             network: network.kept_by(SMARTVM.as_ref()),
             spec,
-            up: RefCell::default(),
+            up: Mutex::default(),
         }
+    }
+
+    /// How the names of guests' devices begin.
+    pub(super) fn names(&self) -> String {
+        let mark = self.network.wiring(Vec::new()).unwrap().mark;
+        format!("sv{}-", mark.split(' ').next_back().unwrap())
     }
 
     fn apply(&self, step: &Step) -> Outcome {
@@ -44,11 +53,18 @@ impl Ours {
 }
 
 impl Way for Ours {
+    const GO: Go = Go::AtOnce;
+
     fn up(&self, number: usize) {
         let vm: VmId = format!("vm{number}").parse().unwrap();
-        let preview = self.network.preview(&vm, &["net0".into()]).unwrap();
-        let planned = preview.connect(&vm, &self.spec, &[]).unwrap().leases;
-        let lease = Step::Network(planned[0].clone());
+        let lease = Step::Network(NetworkStep::LeaseAddress {
+            dir: self.dir.clone(),
+            vm: vm.clone(),
+            iface_id: "net0".into(),
+            mac: None,
+            firewall: None,
+            before: None,
+        });
         let outcome = self.apply(&lease);
         let leased = outcome.lease.clone().unwrap();
         let wiring = self.network.wiring(vec![leased]).unwrap();
@@ -59,11 +75,11 @@ impl Way for Ours {
             let outcome = self.apply(&step);
             done.push((step, outcome));
         }
-        self.up.borrow_mut().insert(number, done);
+        self.up.lock().unwrap().insert(number, done);
     }
 
     fn down(&self, number: usize) {
-        let steps = self.up.borrow_mut().remove(&number).unwrap();
+        let steps = self.up.lock().unwrap().remove(&number).unwrap();
         for (step, outcome) in steps.iter().rev() {
             step.undo(Some(outcome)).unwrap();
         }

@@ -1,12 +1,15 @@
 //! The least that it takes: one ioctl after the other, one message after the other, over sockets
-//! that are open already, and nothing written down.
+//! that are open already. An address is taken as simply as can be: by a file that nobody else can
+//! make, or two processes would give it to two guests.
 
-use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -15,34 +18,40 @@ use netlink_packet_route::link::{
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
-use super::Way;
+use super::{Floor, Go, Way};
 
 const NEW_ELEMENT: u8 = 12;
 const DELETE_ELEMENT: u8 = 14;
 const CREATE: u16 = 0x400;
 
 pub(super) struct Raw {
-    route: Socket,
-    netfilter: Socket,
+    /// Those that nobody uses.
+    route: Mutex<Vec<Socket>>,
+    netfilter: Mutex<Socket>,
     bridge: u32,
-    sequence: RefCell<u32>,
+    leases: PathBuf,
+    /// How the names of devices begin.
+    names: String,
 }
 
-impl Default for Raw {
-    fn default() -> Self {
-        let open = |protocol| {
-            let mut socket = Socket::new(protocol).unwrap();
-            socket.bind_auto().unwrap();
-            socket.connect(&SocketAddr::new(0, 0)).unwrap();
-            socket
-        };
+impl Floor for Raw {
+    fn new(dir: &Path, names: &str) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
         Self {
-            route: open(NETLINK_ROUTE),
-            netfilter: open(NETLINK_NETFILTER),
+            route: Mutex::default(),
+            netfilter: Mutex::new(open(NETLINK_NETFILTER)),
             bridge: index("svbr0"),
-            sequence: RefCell::new(0),
+            leases: dir.to_owned(),
+            names: names.to_owned(),
         }
     }
+}
+
+fn open(protocol: isize) -> Socket {
+    let mut socket = Socket::new(protocol).unwrap();
+    socket.bind_auto().unwrap();
+    socket.connect(&SocketAddr::new(0, 0)).unwrap();
+    socket
 }
 
 fn index(name: &str) -> u32 {
@@ -59,12 +68,24 @@ impl Raw {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.route.send(&bytes, 0).unwrap();
-        done(&self.route);
+        let idle = self.route.lock().unwrap().pop();
+        let socket = idle.unwrap_or_else(|| open(NETLINK_ROUTE));
+        socket.send(&bytes, 0).unwrap();
+        done(&socket);
+        self.route.lock().unwrap().push(socket);
+    }
+
+    fn tap(&self, number: usize) -> String {
+        format!("{}r{number}", self.names)
+    }
+
+    fn lease(&self, number: usize) -> PathBuf {
+        let [.., high, low] = (number as u32 + 2).to_be_bytes();
+        self.leases.join(format!("10.1.{high}.{low}"))
     }
 
     fn elements(&self, verbs: &[u8], number: usize) {
-        let mut name = format!("raw{number}").into_bytes();
+        let mut name = self.tap(number).into_bytes();
         name.resize(16, 0);
         let [.., high, low] = (number as u32 + 2).to_be_bytes();
         let key = [
@@ -73,7 +94,7 @@ impl Raw {
             &[10, 1, high, low],
         ]
         .concat();
-        let mut batch = self.message(0x10, 0, &[0, 0, 0, 10]);
+        let mut batch = message(0x10, 0, &[0, 0, 0, 10]);
         for verb in verbs {
             for (set, key, ack) in [("taps\0", &name, 0), ("guests\0", &key, NLM_F_ACK)] {
                 let element = attribute(1, &attribute(1, &attribute(1, key)));
@@ -83,30 +104,35 @@ impl Raw {
                     &attribute(2, set.as_bytes()),
                     &attribute(3, &element),
                 ];
-                batch.extend(self.message(
+                batch.extend(message(
                     10 << 8 | u16::from(*verb),
                     CREATE | ack,
                     &body.concat(),
                 ));
             }
         }
-        batch.extend(self.message(0x11, 0, &[0, 0, 0, 10]));
-        self.netfilter.send(&batch, 0).unwrap();
-        done(&self.netfilter);
+        batch.extend(message(0x11, 0, &[0, 0, 0, 10]));
+        let socket = self.netfilter.lock().unwrap();
+        socket.send(&batch, 0).unwrap();
+        done(&socket);
     }
+}
 
-    fn message(&self, kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-        let mut sequence = self.sequence.borrow_mut();
-        *sequence += 1;
-        let length = (16 + body.len()) as u32;
-        let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(body);
-        bytes
-    }
+fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let length = (16 + body.len()) as u32;
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    bytes
+}
+
+/// No forwarding by the device itself, and no source address that doesn't lead back to it.
+fn settings() -> LinkAttribute {
+    let setting = |kind, value: u32| attribute(kind, &value.to_ne_bytes());
+    let settings = attribute(1, &[setting(1, 0), setting(8, 1)].concat());
+    LinkAttribute::Other(DefaultNla::new(26, attribute(2, &settings)))
 }
 
 /// Reads an acknowledgement: an error of number 0.
@@ -151,9 +177,13 @@ fn tap(name: &str) -> File {
 }
 
 impl Way for Raw {
+    const GO: Go = Go::AtOnce;
+
     fn up(&self, number: usize) {
+        let name = self.tap(number);
+        let mut lease = File::create_new(self.lease(number)).unwrap();
+        lease.write_all(name.as_bytes()).unwrap();
         self.elements(&[NEW_ELEMENT], number);
-        let name = format!("raw{number}");
         let _tap = tap(&name);
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
         let mut message = LinkMessage::default();
@@ -162,6 +192,7 @@ impl Way for Raw {
             LinkAttribute::IfAlias("benchmark".into()),
             LinkAttribute::Address(vec![0xfe, 0, 0, 0, 0, 1]),
             LinkAttribute::Controller(self.bridge),
+            settings(),
         ];
         self.link(RouteNetlinkMessage::SetLink(message.clone()));
         message.header.flags = LinkFlags::Up;
@@ -176,8 +207,9 @@ impl Way for Raw {
 
     fn down(&self, number: usize) {
         let mut message = LinkMessage::default();
-        message.header.index = index(&format!("raw{number}"));
+        message.header.index = index(&self.tap(number));
         self.link(RouteNetlinkMessage::DelLink(message));
         self.elements(&[DELETE_ELEMENT], number);
+        std::fs::remove_file(self.lease(number)).unwrap();
     }
 }
