@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use smartvm::spec::{WireGuardConfig, WireGuardExisting};
 
-use crate::lab::pause_network_keeper;
+use crate::lab::{pause_network_keeper, resume_network_keeper};
 use crate::tunnel::{Fire, Peer, Way, run, until};
 
 pub(crate) fn existing(interface: &str) -> WireGuardConfig {
@@ -108,7 +108,7 @@ fn what_this_host_says_of_guests_from_its_address_leaves_by_it_or_not_at_all() {
             1,
             "{when}: nothing but the firewall: {drift:?}"
         );
-        crate::lab::resume_network_keeper(&way.file("run"));
+        resume_network_keeper(&way.file("run"));
         until("the ruleset is there again", || {
             network.status().unwrap().drift.is_empty()
         });
@@ -121,9 +121,12 @@ fn what_this_host_says_of_guests_from_its_address_leaves_by_it_or_not_at_all() {
     until("a rule is there again", || {
         rules().contains("105:\tfrom 10.9.0.3 lookup 51820")
     });
-    run(&format!("ip address add 10.9.0.4/24 dev {device}"));
+    pause_network_keeper(&way.file("run"));
     run(&format!("ip address delete 10.9.0.3/24 dev {device}"));
-    run(&format!("ip address replace 10.9.0.4/24 dev {device}"));
+    fire.stays_inside("its address is taken away");
+    run(&format!("ip address add 10.9.0.4/24 dev {device}"));
+    fire.stays_inside("it has another, which nobody follows yet");
+    resume_network_keeper(&way.file("run"));
     until("its new address is followed", || {
         rules().contains("from 10.9.0.4 ") && !rules().contains("from 10.9.0.3 ")
     });

@@ -45,6 +45,11 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
     fire.stays_inside("and the tunnel is down");
     mend("up again");
 
+    run("nft flush ruleset");
+    run(&format!("ip address flush dev {name}"));
+    fire.stays_inside("its address is taken away, with the ruleset: routing alone");
+    mend("its address again");
+
     run("ip route replace default via 198.51.100.1 dev other0 table 51820");
     fire.stays_inside("its route leads elsewhere: the forward chain alone");
     mend("its route again");

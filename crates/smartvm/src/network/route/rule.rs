@@ -27,22 +27,16 @@ impl GuestTable {
         let addresses = self.addresses.iter();
         rules.extend(addresses.map(|one| from(0, *one, 32, self.table)));
         if self.fail_closed {
-            let to = |priority| {
-                let mut to = rule(priority, RuleAttribute::Destination(subnet.into()));
-                to.header.dst_len = length;
-                to
-            };
-            // By a route that is the subnet's own, or by none: in silence, as what the host
-            // would say of it quotes it, and would be sent by the host's own routes.
-            let (mut known, mut lost) = (to(1), to(2));
-            look_up(&mut known, MAIN);
-            unless_vaguer(&mut known, u32::from(length.saturating_sub(1)));
-            lost.header.action = RuleAction::Blackhole;
+            // By a route that is the subnet's own, or by none.
+            let too_vague = u32::from(length.saturating_sub(1));
+            rules.extend(only_by_its_own_way(1, subnet, length, too_vague));
             // Another source than the subnet's is a false one, and no way out. In silence, too:
             // it is who would be told.
             let mut forged = rule(3, RuleAttribute::Iifname(self.bridge.to_string()));
             forged.header.action = RuleAction::Blackhole;
-            rules.extend([known, lost, forged]);
+            rules.push(forged);
+            let addresses = self.addresses.iter();
+            rules.extend(addresses.flat_map(|one| answers_to(*one)));
         }
         rules
     }
@@ -52,10 +46,39 @@ impl GuestTable {
 /// where these lead to its destination in particular, as its owner has it, else as guests'
 /// traffic. Guests' has this source in the tunnel, and what this host says of that quotes it:
 /// by the default route it would leave in the clear.
-fn of_address(address: Ipv4Addr, table: u32) -> [RuleMessage; 2] {
+fn of_address(address: Ipv4Addr, table: u32) -> [RuleMessage; 4] {
     let mut known = from(4, address, 32, MAIN);
     unless_vaguer(&mut known, NOWHERE_IN_PARTICULAR);
-    [known, from(5, address, 32, table)]
+    let [by_own_way, lost] = answers_to(address);
+    [known, from(5, address, 32, table), by_own_way, lost]
+}
+
+/// Answers to a tunnel's address, which guests' traffic has there. They are this host's for as
+/// long as it has the address; when somebody takes that away, they still come for a while, and
+/// would be sent on by the default route.
+fn answers_to(address: Ipv4Addr) -> [RuleMessage; 2] {
+    only_by_its_own_way(6, address, 32, NOWHERE_IN_PARTICULAR)
+}
+
+/// What goes to these addresses: by one of the host's own routes, unless its prefix has so few
+/// bits or fewer, else nowhere. In silence, as what the host would say of it quotes it, and
+/// would be sent by the host's own routes.
+fn only_by_its_own_way(
+    priority: u32,
+    address: Ipv4Addr,
+    length: u8,
+    too_vague: u32,
+) -> [RuleMessage; 2] {
+    let to = |priority| {
+        let mut to = rule(priority, RuleAttribute::Destination(address.into()));
+        to.header.dst_len = length;
+        to
+    };
+    let (mut known, mut lost) = (to(priority), to(priority + 1));
+    look_up(&mut known, MAIN);
+    unless_vaguer(&mut known, too_vague);
+    lost.header.action = RuleAction::Blackhole;
+    [known, lost]
 }
 
 fn rule(priority: u32, what: RuleAttribute) -> RuleMessage {

@@ -51,7 +51,9 @@ fn changed(state: &TunnelState) -> Result<Option<Vec<Ipv4Addr>>> {
         return Ok(None);
     };
     let now = addresses(&mut links, &device, state.guests.fail_closed)?;
-    Ok((now != state.theirs).then_some(now))
+    // Who changes its only address takes it away first: until it has another, answers come to
+    // the one that it had.
+    Ok((!now.is_empty() && now != state.theirs).then_some(now))
 }
 
 /// Follows its addresses where its owner has changed them; whether that was so.
