@@ -230,11 +230,7 @@ impl SmartVm {
             Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
         .await;
-        match (made, starting) {
-            (Ok(vm), starting) => Ok(vm.with_keeper(starting)),
-            (Err(e), Some(starting)) => Err(e.with_cleanup(starting.end().await.err())),
-            (Err(e), None) => Err(e),
-        }
+        MicroVm::with_keeper(made, starting).await
     }
 
     /// The snapshots of its data directory, and those that its VMs made elsewhere.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Manifest, Origin, Place, Snapshot, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, HostFacts};
+use crate::keeper::Starting;
 use crate::name::VmId;
 use crate::network::{Lease, Wiring};
 use crate::orchestrator::{SmartVm, make};
@@ -56,7 +57,7 @@ impl SmartVm {
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
     ) -> Result<MicroVm> {
-        let mut vm = self.create_from_snapshot(params, options).await?;
+        let mut vm = self.made_from_snapshot(params, options, true).await?;
         vm.start(&StartOptions::default()).await?;
         Ok(vm)
     }
@@ -72,10 +73,22 @@ impl SmartVm {
         params: &SnapshotLoadParams,
         options: &RestoreOptions,
     ) -> Result<MicroVm> {
+        // Who makes a VM that ends with it is who starts it: soon, as a rule.
+        let starts = options.lifetime.unwrap_or_default() == Lifetime::Owner;
+        self.made_from_snapshot(params, options, starts).await
+    }
+
+    async fn made_from_snapshot(
+        &self,
+        params: &SnapshotLoadParams,
+        options: &RestoreOptions,
+        starts: bool,
+    ) -> Result<MicroVm> {
         let restorer = self.restorer(params, options)?;
         let (network, keeper) = (self.network().clone(), self.keeper().to_owned());
         let shelf = self.shelf();
-        blocking(move || {
+        let starting = starts.then(|| Starting::begin(keeper.clone()));
+        let made = blocking(move || {
             let (source, id) = restorer.verified(None)?;
             // What the plan refuses is refused before anything is made.
             restorer.planned(&source, &id)?;
@@ -87,7 +100,8 @@ impl SmartVm {
             })?;
             Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
         })
-        .await
+        .await;
+        MicroVm::with_keeper(made, starting).await
     }
 
     /// What will be done to restore a snapshot, which is verified for it.

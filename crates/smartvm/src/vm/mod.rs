@@ -116,10 +116,14 @@ impl MicroVm {
         }
     }
 
-    /// The same, with a keeper whose start has begun already.
-    pub(crate) fn with_keeper(mut self, keeper: Option<Starting>) -> Self {
-        self.keeper = keeper;
-        self
+    /// A VM that was made while its keeper started, if that was begun; without a VM, the keeper
+    /// is ended again.
+    pub(crate) async fn with_keeper(made: Result<Self>, keeper: Option<Starting>) -> Result<Self> {
+        match (made, keeper) {
+            (Ok(vm), keeper) => Ok(Self { keeper, ..vm }),
+            (Err(e), Some(keeper)) => Err(e.with_cleanup(keeper.end().await.err())),
+            (Err(e), None) => Err(e),
+        }
     }
 
     pub(crate) fn existing(
