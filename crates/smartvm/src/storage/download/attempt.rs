@@ -65,7 +65,7 @@ impl Downloader {
                 url: download.url.clone(),
                 validator: validator(response.headers()),
             };
-            let (sender, mut receiver) = mpsc::channel::<hyper::body::Bytes>(AHEAD);
+            let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(AHEAD);
             let work = move || {
                 // Nobody else may begin before the last of it is written.
                 let _lock = lock;
@@ -114,7 +114,7 @@ impl Downloader {
         &self,
         response: &mut Response,
         download: &Download,
-        sender: mpsc::Sender<hyper::body::Bytes>,
+        sender: mpsc::Sender<bytes::Bytes>,
         mut at: u64,
         tell: &Tell,
     ) -> Result<(), Fault> {
