@@ -135,6 +135,15 @@
 //! assert_eq!(error.kind(), ErrorKind::Invalid);
 //! ```
 //!
+//! # Cargo features
+//!
+//! All are on unless `default-features = false` is set:
+//!
+//! | Feature | Without it there is no |
+//! |---|---|
+//! | `download` | fetching: Firecracker's releases, base images, images from registries |
+//! | `oci` | `storage::oci`: OCI and Docker images, of directories, of archives, and, with `download`, of registries |
+//!
 //! How a VM survives the death of whoever made it is told in [`keeper`], [`ledger`] and
 //! [`teardown`]; `examples/` has whole programs.
 

@@ -5,6 +5,8 @@ mod gc;
 mod images;
 pub(crate) mod make;
 mod recover;
+#[cfg(all(feature = "download", feature = "oci"))]
+mod registry;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -13,6 +13,8 @@ use crate::progress::{failure, say};
 pub(super) enum Check {
     Format,
     Clippy,
+    /// The library without each of its features, alone and together.
+    Features,
     Doc,
     /// Licences and sources of all that is linked in, by `cargo deny`; advisories come from the
     /// network, which tests don't depend on.
@@ -27,6 +29,10 @@ impl Check {
             Self::Clippy => (
                 "clippy",
                 vec![clippy(&["--all-targets"]), clippy(&["--test", "*"])],
+            ),
+            Self::Features => (
+                "features",
+                feature_sets().map(|set| with_features(&set)).collect(),
             ),
             Self::Doc => {
                 let mut doc = cargo_with(&["doc", "--workspace", "--no-deps"]);
@@ -64,6 +70,25 @@ impl Check {
     }
 }
 
+/// The cargo features of the library, each a room that an embedder may leave out.
+const FEATURES: [&str; 2] = ["download", "oci"];
+
+/// All sets of them but that of all, which everything else is built with.
+fn feature_sets() -> impl Iterator<Item = String> {
+    (0..(1_u32 << FEATURES.len()) - 1).map(|set| {
+        let in_set = FEATURES.iter().enumerate();
+        let in_set = in_set.filter(|(number, _)| set & (1 << number) != 0);
+        let names: Vec<_> = in_set.map(|(_, name)| *name).collect();
+        names.join(",")
+    })
+}
+
+fn with_features(set: &str) -> Command {
+    let mut command = cargo_with(&["clippy", "--package", "smartvm", "--no-default-features"]);
+    command.args(["--features", set, "--", "-D", "warnings"]);
+    command
+}
+
 /// All targets are but those that `cargo test` runs too: the pattern stands for the others.
 fn clippy(targets: &[&str]) -> Command {
     let mut command = cargo_with(&["clippy", "--workspace"]);
@@ -75,4 +100,21 @@ fn cargo_with(arguments: &[&str]) -> Command {
     let mut command = cargo();
     command.args(arguments);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_of_the_library_is_left_out_once() {
+        let manifest = include_str!("../../../crates/smartvm/Cargo.toml");
+        let (_, features) = manifest.split_once("[features]").unwrap();
+        let (features, _) = features.split_once("\n[").unwrap();
+        let defined = features.lines().filter_map(|line| line.split_once(" = "));
+        let mut names: Vec<_> = defined.map(|(name, _)| name).collect();
+        assert_eq!(names.remove(0), "default");
+        assert_eq!(names, FEATURES);
+        assert_eq!(feature_sets().collect::<Vec<_>>(), ["", "download", "oci"]);
+    }
 }

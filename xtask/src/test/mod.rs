@@ -68,6 +68,7 @@ pub(crate) fn run(choice: &Choice) -> Result<bool> {
     }
     if checks {
         report.add(Check::Clippy.run());
+        report.add(Check::Features.run());
         report.add(Check::Doc.run());
         report.add(Check::Licences.run());
     }

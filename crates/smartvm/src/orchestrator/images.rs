@@ -9,7 +9,8 @@ use crate::firecracker::release::{Installed, Releases};
 use crate::spec::{BaseImageManagerOptions, EnsureBaseImageOptions, SmartVmOptions};
 use crate::storage::download::{Downloader, Settings, Tell};
 use crate::storage::image::{self, BaseImages};
-use crate::storage::oci::registry::{Credentials, Registry};
+#[cfg(feature = "oci")]
+use crate::storage::oci::registry::Credentials;
 use crate::storage::store::Held;
 
 /// How binaries and images come from the network.
@@ -23,6 +24,7 @@ pub struct Sources {
     /// A mirror of the bucket of Firecracker's CI.
     pub bucket: Option<String>,
     /// Who asks registries for images.
+    #[cfg(feature = "oci")]
     pub credentials: Credentials,
 }
 
@@ -61,12 +63,6 @@ impl SmartVm {
         )?;
         images.store().serve(self.runtime.path(), &self.shelf())?;
         Ok(images)
-    }
-
-    /// What fetches images from registries.
-    pub fn registry(&self) -> Result<Registry> {
-        let credentials = self.parts.sources.credentials.clone();
-        Ok(Registry::new(self.downloader()?, credentials))
     }
 
     /// Makes Firecracker available: the executable that the options name, else the version

@@ -19,6 +19,7 @@ pub mod kernel;
 pub(crate) mod lock;
 pub mod manifest;
 pub mod modules;
+#[cfg(feature = "oci")]
 pub mod oci;
 mod process;
 pub(crate) mod program;

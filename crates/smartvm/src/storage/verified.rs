@@ -68,6 +68,7 @@ impl Bundle {
     }
 
     /// Notes that it is as its manifest says: by who hashed every byte of it just now.
+    #[cfg(feature = "download")]
     pub(crate) fn mark_verified(&self, dir: &Path) -> Result<()> {
         durable::private_dir(dir)?;
         durable::write_state(&self.stamps_file(dir), FORMAT, &self.stamps()?)

@@ -22,10 +22,10 @@ use std::time::Duration;
 use typed_builder::TypedBuilder;
 
 pub use client::Downloader;
-pub(crate) use client::secret_header;
-pub(crate) use document::Document;
 pub use document::Text;
 pub use settings::{Patience, Proxies, Settings};
+#[cfg(feature = "oci")]
+pub(crate) use {client::secret_header, document::Document};
 
 use super::checksum::{is_sha256, sha256_of_file};
 use super::lock::{FileLock, Sharing};

@@ -53,9 +53,7 @@ pub fn open(path: &Path, wanted: &Wanted, work: &Path, watch: &mut Watch<'_>) ->
         .at(path)
         .hint("a plain root file system becomes an image by `smartvm image build --rootfs`"));
     };
-    let mut image = found.map_err(about)?;
-    image.source = Some(source);
-    Ok(image)
+    Ok(found.map_err(about)?.held_by(source))
 }
 
 fn from_layout(source: &Source, index: &Manifest, wanted: &Wanted) -> Result<OciImage> {
@@ -296,8 +294,7 @@ fn assembled(
         name: None,
         layers: layers.collect::<Result<_>>()?,
         process,
-        source: None,
-        layers_of: None,
+        holder: None,
     })
 }
 

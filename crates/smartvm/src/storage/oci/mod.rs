@@ -18,10 +18,11 @@ mod source;
 pub use local::open;
 pub use reference::Reference;
 
+use std::fmt::Debug;
+
 use crate::spec::Arch;
 use crate::storage::process::ImageProcess;
 use crate::storage::rootfs::{LayerFile, RootSource};
-use crate::storage::store::Layers;
 
 /// Which image is wanted of those that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +57,8 @@ pub struct OciImage {
     name: Option<String>,
     layers: Vec<LayerFile>,
     process: ImageProcess,
-    /// Keeps what was uncompressed until the layers are used.
-    source: Option<source::Source>,
-    /// Keeps the layers of a registry's image where they are.
-    layers_of: Option<Layers>,
+    /// Holds the layers where they are: what was uncompressed, or a lock on the store's.
+    holder: Option<Box<dyn Debug + Send + Sync>>,
 }
 
 impl OciImage {
@@ -89,9 +88,8 @@ impl OciImage {
         &self.process
     }
 
-    #[cfg(feature = "download")]
-    fn kept_by(mut self, layers: Layers) -> Self {
-        self.layers_of = Some(layers);
+    fn held_by(mut self, holder: impl Debug + Send + Sync + 'static) -> Self {
+        self.holder = Some(Box::new(holder));
         self
     }
 

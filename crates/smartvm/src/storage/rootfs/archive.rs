@@ -3,25 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
-use super::layer::Layer;
 use super::pax::Records;
 use super::spool::{Spool, unreadable};
 use super::tree::{Attributes, Kind, Time, Tree, one_line, parts};
 use super::{Limits, Notes, entry_error, keeps_xattr};
-use crate::storage::checksum::hex;
 use crate::storage::decompress::Compression;
 use crate::storage::progress::Watch;
 use crate::{Error, ErrorKind, Result};
 
 const RECORD: u64 = 512;
 /// Bytes read at once.
-const STRIDE: usize = 256 << 10;
+pub(super) const STRIDE: usize = 256 << 10;
 
 /// Largest extended header, and largest long name, in bytes.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -41,7 +38,7 @@ pub(super) fn read(
         input: BufReader::with_capacity(STRIDE, decompressed(path, file)?),
         spool,
         tree,
-        layer: None,
+        laying: &mut AsNamed,
         limits,
         notes,
         global: Records::default(),
@@ -49,40 +46,11 @@ pub(super) fn read(
     archive.read(watch)
 }
 
-/// Lays an archive, compressed or not, over a tree, as the next layer of an OCI image. Returns
-/// the SHA-256 of the archive as it is uncompressed.
-pub(super) fn read_layer(
-    path: &Path,
-    input: impl Read,
-    tree: &mut Tree,
-    spool: &Spool,
-    limits: &mut Limits,
-    notes: &mut Notes,
-    watch: &mut Watch<'_>,
-) -> Result<String> {
-    let mut input = Hashed {
-        input: decompressed(path, input)?,
-        hasher: Sha256::new(),
-    };
-    let mut archive = Archive {
-        path,
-        input: BufReader::with_capacity(STRIDE, Box::new(&mut input)),
-        spool,
-        tree,
-        layer: Some(Layer::default()),
-        limits,
-        notes,
-        global: Records::default(),
-    };
-    archive.read(watch)?;
-    // What follows the end mark is part of the checksum.
-    archive.rest()?;
-    drop(archive);
-    Ok(hex(&input.hasher.finalize()))
-}
-
 /// Undoes the compression that the first bytes tell.
-fn decompressed<'a>(path: &Path, mut input: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
+pub(super) fn decompressed<'a>(
+    path: &Path,
+    mut input: impl Read + 'a,
+) -> Result<Box<dyn Read + 'a>> {
     let failed = |cause| unreadable(path, cause);
     let mut start = Vec::new();
     (&mut input)
@@ -98,31 +66,41 @@ fn decompressed<'a>(path: &Path, mut input: impl Read + 'a) -> Result<Box<dyn Re
     }
 }
 
-/// Input whose checksum is computed as it is read.
-struct Hashed<R> {
-    input: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
+/// How an archive's files get into the tree: as they are named, or over what is there.
+pub(super) trait Laying {
+    /// Where a path leads.
+    fn place(&self, _tree: &Tree, path: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, String> {
+        Ok(path)
     }
+
+    /// Whether a file is none itself, but hides others, which is done then.
+    fn hides(&self, _tree: &mut Tree, _path: &[Vec<u8>]) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    /// Makes way for a file, or a directory, at this path.
+    fn make_way(&self, _tree: &mut Tree, _path: &[Vec<u8>], _directory: bool) {}
+
+    /// Notes that a file is at this path now.
+    fn brings(&mut self, _tree: &Tree, _path: &[Vec<u8>]) {}
 }
 
-struct Archive<'a> {
-    path: &'a Path,
-    input: BufReader<Box<dyn Read + 'a>>,
-    spool: &'a Spool,
-    tree: &'a mut Tree,
-    /// The layer that it is, if it is one.
-    layer: Option<Layer>,
-    limits: &'a mut Limits,
-    notes: &'a mut Notes,
+/// Files are where the archive says, as in an empty tree.
+struct AsNamed;
+
+impl Laying for AsNamed {}
+
+/// An archive that is read.
+pub(super) struct Archive<'a> {
+    pub(super) path: &'a Path,
+    pub(super) input: BufReader<Box<dyn Read + 'a>>,
+    pub(super) spool: &'a Spool,
+    pub(super) tree: &'a mut Tree,
+    pub(super) laying: &'a mut dyn Laying,
+    pub(super) limits: &'a mut Limits,
+    pub(super) notes: &'a mut Notes,
     /// What holds for all files that follow.
-    global: Records,
+    pub(super) global: Records,
 }
 
 /// What the headers before a file's own say of it.
@@ -134,7 +112,7 @@ struct Ahead {
 }
 
 impl Archive<'_> {
-    fn read(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+    pub(super) fn read(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let mut ahead = Ahead::default();
         let mut first = true;
         while let Some(header) = self.header(first)? {
@@ -212,19 +190,17 @@ impl Archive<'_> {
         let archive = self.path;
         let refuse = |what: String| entry_error(&name, archive, &what);
 
-        let mut path = parts(&name).map_err(refuse)?;
+        let path = parts(&name).map_err(refuse)?;
         let size = records.number("size").map_err(refuse)?.unwrap_or(size);
         if records.with_prefix("GNU.sparse.").next().is_some() {
             return Err(refuse(SPARSE.into()));
         }
-        if let Some(layer) = &self.layer {
-            path = Layer::place(self.tree, path).map_err(refuse)?;
-            if layer.hides(self.tree, &path).map_err(refuse)? {
-                return self.skip_padded(size);
-            }
-            let directory = header.entry_type() == EntryType::Directory || name.ends_with(b"/");
-            Layer::make_way(self.tree, &path, directory);
+        let path = self.laying.place(self.tree, path).map_err(refuse)?;
+        if self.laying.hides(self.tree, &path).map_err(refuse)? {
+            return self.skip_padded(size);
         }
+        let directory = header.entry_type() == EntryType::Directory || name.ends_with(b"/");
+        self.laying.make_way(self.tree, &path, directory);
         let attributes = attributes(header, &records, self.notes).map_err(refuse)?;
         let mut data = size;
         let kind = match header.entry_type() {
@@ -247,12 +223,13 @@ impl Archive<'_> {
                 let target =
                     target.ok_or_else(|| refuse("it is a link without a target".into()))?;
                 let refuse_target = |what| refuse(format!("the target of the hard link: {what}"));
-                let mut target = parts(&target).map_err(refuse_target)?;
-                if self.layer.is_some() {
-                    target = Layer::place(self.tree, target).map_err(refuse_target)?;
-                }
+                let target = parts(&target).map_err(refuse_target)?;
+                let target = self
+                    .laying
+                    .place(self.tree, target)
+                    .map_err(refuse_target)?;
                 self.tree.link(&path, &target).map_err(refuse)?;
-                self.brought(&path);
+                self.laying.brings(self.tree, &path);
                 return self.skip_padded(data);
             }
             EntryType::Char => {
@@ -269,30 +246,8 @@ impl Archive<'_> {
             }
         };
         self.tree.insert(&path, attributes, kind).map_err(refuse)?;
-        self.brought(&path);
+        self.laying.brings(self.tree, &path);
         self.skip_padded(data)
-    }
-
-    fn brought(&mut self, path: &[Vec<u8>]) {
-        if let Some(layer) = &mut self.layer {
-            layer.brings(self.tree, path);
-        }
-    }
-
-    /// Reads to the end.
-    fn rest(&mut self) -> Result<()> {
-        loop {
-            let length = self
-                .input
-                .fill_buf()
-                .map_err(|e| unreadable(self.path, e))?
-                .len();
-            if length == 0 {
-                return Ok(());
-            }
-            self.limits.more_bytes(length as u64, self.path)?;
-            self.input.consume(length);
-        }
     }
 
     /// The data of an extended header.

@@ -1,134 +1,147 @@
-//! One layer of an OCI image, laid over those below it: what it hides, and where its paths
-//! lead.
+//! Layers of OCI images: tar archives, each laid over those below it.
 
-use std::collections::HashSet;
+mod over;
 
-use super::tree::{Id, Kind, ROOT, Tree, parts};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-/// A file of this name hides the one whose name follows the prefix.
-const WHITEOUT: &[u8] = b".wh.";
-/// A file of this name hides all that the layers below have in its directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Names with this prefix are a layering file system's own, and nothing of the image.
-const INTERNAL: &[u8] = b".wh..wh.";
-/// More symbolic links than this on one path are a loop, as in Linux.
-const MAX_LINKS: usize = 40;
+use sha2::{Digest, Sha256};
 
-/// What one layer has brought so far: the rest of the tree is from the layers below.
-#[derive(Debug, Default)]
-pub(super) struct Layer {
-    brought: HashSet<Id>,
+use super::archive::{Archive, STRIDE, decompressed};
+use super::pax::Records;
+use super::spool::{Spool, unreadable};
+use super::tree::Tree;
+use super::{Limits, Notes};
+use crate::storage::checksum::hex;
+use crate::storage::copy::open_source;
+use crate::storage::progress::Watch;
+use crate::{Error, ErrorKind, Result};
+
+/// A layer of an OCI image: a tar archive, of any usual compression, in a file or in part of
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it the layer begins, in bytes.
+    pub offset: u64,
+    /// How many bytes it takes there.
+    pub size: u64,
+    /// SHA-256 of the layer as it is uncompressed: 64 lower-case hexadecimal digits.
+    pub diff_id: String,
 }
 
-impl Layer {
-    /// Where a path leads: as when the layer is unpacked over those below, links on the way
-    /// to a file are followed, within the image.
-    pub(super) fn place(tree: &Tree, path: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, String> {
-        let mut left: Vec<Vec<u8>> = path.into_iter().rev().collect();
-        let mut place: Vec<Vec<u8>> = Vec::with_capacity(left.len());
-        let mut links = 0;
-        while let Some(name) = left.pop() {
-            if name == b".." {
-                place.pop();
-                continue;
-            }
-            place.push(name);
-            // The last name is the file's own: if that is a link, it is replaced.
-            if left.is_empty() {
-                break;
-            }
-            let Some(Kind::Symlink(target)) = tree.find(&place).map(|id| &tree.get(id).kind) else {
-                continue;
-            };
-            links += 1;
-            if links > MAX_LINKS {
-                return Err("its path goes through a loop of symbolic links".into());
-            }
-            place.pop();
-            if target.starts_with(b"/") {
-                place.clear();
-            }
-            let names = target.split(|&byte| byte == b'/');
-            let names = names.filter(|name| !matches!(*name, b"" | b"."));
-            let names: Vec<_> = names.map(<[u8]>::to_vec).collect();
-            left.extend(names.into_iter().rev());
-        }
-        // Once more for its length and depth, which links may have changed.
-        parts(&place.join(&b'/'))
+impl LayerFile {
+    /// The layer that is all of a file.
+    pub fn whole(path: impl Into<PathBuf>, size: u64, diff_id: impl Into<String>) -> Self {
+        Self::part(path, 0, size, diff_id)
     }
 
-    /// Hides what a whiteout says; whether it was one, which is no file itself.
-    pub(super) fn hides(&self, tree: &mut Tree, path: &[Vec<u8>]) -> Result<bool, String> {
-        let Some((name, parents)) = path.split_last() else {
-            return Ok(false);
-        };
-        if !name.starts_with(WHITEOUT) {
-            return Ok(false);
+    /// The layer that is part of a file.
+    pub fn part(
+        path: impl Into<PathBuf>,
+        offset: u64,
+        size: u64,
+        diff_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            offset,
+            size,
+            diff_id: diff_id.into(),
         }
-        let directory = tree.find(parents);
-        if name == OPAQUE {
-            if let Some(directory) = directory {
-                self.clear(tree, directory);
+    }
+    /// Lays it over those below.
+    pub(super) fn lay(
+        &self,
+        tree: &mut Tree,
+        spool: &Spool,
+        limits: &mut Limits,
+        notes: &mut Notes,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let mut file = open_source(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))
+            .map_err(|cause| Error::io("reading", &self.path, cause))?;
+        let input = file.take(self.size);
+        let found = read(&self.path, input, tree, spool, limits, notes, watch)?;
+        if found == self.diff_id {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the layer {} is altered: uncompressed it has the SHA-256 {found}, {} was expected",
+                self.path.display(),
+                self.diff_id
+            ),
+        )
+        .at(&self.path)
+        .hint("fetch the image again"))
+    }
+}
+
+/// Lays an archive, compressed or not, over a tree, as the next layer of an OCI image. Returns
+/// the SHA-256 of the archive as it is uncompressed.
+pub(super) fn read(
+    path: &Path,
+    input: impl Read,
+    tree: &mut Tree,
+    spool: &Spool,
+    limits: &mut Limits,
+    notes: &mut Notes,
+    watch: &mut Watch<'_>,
+) -> Result<String> {
+    let mut input = Hashed {
+        input: decompressed(path, input)?,
+        hasher: Sha256::new(),
+    };
+    let mut archive = Archive {
+        path,
+        input: BufReader::with_capacity(STRIDE, Box::new(&mut input)),
+        spool,
+        tree,
+        laying: &mut over::Layer::default(),
+        limits,
+        notes,
+        global: Records::default(),
+    };
+    archive.read(watch)?;
+    // What follows the end mark is part of the checksum.
+    archive.rest()?;
+    drop(archive);
+    Ok(hex(&input.hasher.finalize()))
+}
+
+impl Archive<'_> {
+    /// Reads to the end.
+    fn rest(&mut self) -> Result<()> {
+        loop {
+            let length = self
+                .input
+                .fill_buf()
+                .map_err(|e| unreadable(self.path, e))?
+                .len();
+            if length == 0 {
+                return Ok(());
             }
-            return Ok(true);
-        }
-        if name.starts_with(INTERNAL) {
-            return Ok(true);
-        }
-        let hidden = &name[WHITEOUT.len()..];
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err("it is a whiteout of nothing".into());
-        }
-        if let Some(directory) = directory
-            && let Some(id) = tree.child(directory, hidden)
-        {
-            self.hide(tree, directory, hidden, id);
-        }
-        Ok(true)
-    }
-
-    /// Makes way for a file of another sort than what a layer below has in its place.
-    pub(super) fn make_way(tree: &mut Tree, path: &[Vec<u8>], directory: bool) {
-        let Some((name, parents)) = path.split_last() else {
-            return;
-        };
-        let Some(parent) = tree.find(parents) else {
-            return;
-        };
-        if let Some(old) = tree.child(parent, name)
-            && matches!(tree.get(old).kind, Kind::Directory(_))
-            && !directory
-        {
-            tree.remove(parent, name);
+            self.limits.more_bytes(length as u64, self.path)?;
+            self.input.consume(length);
         }
     }
+}
 
-    /// Notes what the layer has brought, and the directories that lead there.
-    pub(super) fn brings(&mut self, tree: &Tree, path: &[Vec<u8>]) {
-        let mut at = ROOT;
-        for name in path {
-            let Some(child) = tree.child(at, name) else {
-                return;
-            };
-            self.brought.insert(child);
-            at = child;
-        }
-    }
+/// Input whose checksum is computed as it is read.
+struct Hashed<R> {
+    input: R,
+    hasher: Sha256,
+}
 
-    /// Removes what is from below, and leaves what the layer has brought.
-    fn hide(&self, tree: &mut Tree, parent: Id, name: &[u8], id: Id) {
-        if self.brought.contains(&id) {
-            self.clear(tree, id);
-        } else {
-            tree.remove(parent, name);
-        }
-    }
-
-    fn clear(&self, tree: &mut Tree, directory: Id) {
-        let children = tree.children(directory);
-        let children: Vec<_> = children.map(|(name, id)| (name.to_vec(), id)).collect();
-        for (name, id) in children {
-            self.hide(tree, directory, &name, id);
-        }
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
     }
 }

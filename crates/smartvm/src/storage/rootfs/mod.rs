@@ -5,6 +5,7 @@
 mod archive;
 mod directory;
 mod image;
+#[cfg(feature = "oci")]
 mod layer;
 mod layout;
 mod pax;
@@ -16,10 +17,12 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use typed_builder::TypedBuilder;
+
+#[cfg(feature = "oci")]
+pub use layer::LayerFile;
 
 use super::copy::open_source;
 use super::private_dir;
@@ -77,43 +80,6 @@ pub fn build_rootfs(
     build_within(source, target, options, Limits::default(), watch)
 }
 
-/// A layer of an OCI image: a tar archive, of any usual compression, in a file or in part of
-/// one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LayerFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Where in it the layer begins, in bytes.
-    pub offset: u64,
-    /// How many bytes it takes there.
-    pub size: u64,
-    /// SHA-256 of the layer as it is uncompressed: 64 lower-case hexadecimal digits.
-    pub diff_id: String,
-}
-
-impl LayerFile {
-    /// The layer that is all of a file.
-    pub fn whole(path: impl Into<PathBuf>, size: u64, diff_id: impl Into<String>) -> Self {
-        Self::part(path, 0, size, diff_id)
-    }
-
-    /// The layer that is part of a file.
-    pub fn part(
-        path: impl Into<PathBuf>,
-        offset: u64,
-        size: u64,
-        diff_id: impl Into<String>,
-    ) -> Self {
-        Self {
-            path: path.into(),
-            offset,
-            size,
-            diff_id: diff_id.into(),
-        }
-    }
-}
-
 /// What a root file system is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,6 +87,7 @@ pub enum RootSource {
     /// A directory, or a tar archive (plain, gzip, xz, zstd, bzip2 or lz4).
     Path(PathBuf),
     /// The layers of an OCI image, the lowest first.
+    #[cfg(feature = "oci")]
     Layers(Vec<LayerFile>),
 }
 
@@ -183,9 +150,10 @@ fn build_within(
                 )?;
             }
         }
+        #[cfg(feature = "oci")]
         RootSource::Layers(layers) => {
             for layer in layers {
-                lay(layer, &mut tree, &spool, &mut limits, &mut notes, watch)?;
+                layer.lay(&mut tree, &spool, &mut limits, &mut notes, watch)?;
             }
         }
     }
@@ -230,35 +198,6 @@ fn image_of(
         }
         RootfsType::Squashfs => squash::make(tree, target, watch).map(|()| None),
     }
-}
-
-/// Lays one layer over those below it.
-fn lay(
-    layer: &LayerFile,
-    tree: &mut tree::Tree,
-    spool: &spool::Spool,
-    limits: &mut Limits,
-    notes: &mut Notes,
-    watch: &mut Watch<'_>,
-) -> Result<()> {
-    let mut file = open_source(&layer.path)?;
-    file.seek(SeekFrom::Start(layer.offset))
-        .map_err(|cause| Error::io("reading", &layer.path, cause))?;
-    let input = file.take(layer.size);
-    let found = archive::read_layer(&layer.path, input, tree, spool, limits, notes, watch)?;
-    if found == layer.diff_id {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Corrupt,
-        format!(
-            "the layer {} is altered: uncompressed it has the SHA-256 {found}, {} was expected",
-            layer.path.display(),
-            layer.diff_id
-        ),
-    )
-    .at(&layer.path)
-    .hint("fetch the image again"))
 }
 
 /// How much an input may hold.

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod kept;
+#[cfg(feature = "oci")]
 mod layers;
 mod same_bytes;
 mod squash;

@@ -203,6 +203,7 @@ impl Tree {
     }
 
     /// Takes a name away, with all that is below it.
+    #[cfg(feature = "oci")]
     pub(super) fn remove(&mut self, parent: Id, name: &[u8]) {
         let Kind::Directory(children) = &mut self.inodes[parent].kind else {
             return;

@@ -92,7 +92,7 @@ impl Registry {
         let image = found.image(&bytes, &layers)?;
         self.fetch_layers(&mut session, found, &layers, tell)
             .await?;
-        Ok(image.kept_by(layers))
+        Ok(image.held_by(layers))
     }
 
     async fn fetch_layers(

@@ -217,6 +217,28 @@ fn a_cancelled_image_leaves_nothing() {
     }
 }
 
+/// An archive of all sorts of headers, changed here and there.
+pub(super) fn changed(changes: Vec<(usize, u8)>, fix: bool) -> Vec<u8> {
+    let mut tar = Tar::default();
+    tar.pax(&[("path", b"p"), ("mtime", b"1.5")])
+        .file("x", 0o644, b"data")
+        .link(EntryType::Link, "h", "p");
+    let mut bytes = tar.end();
+    for (at, value) in changes {
+        bytes[at] = value;
+    }
+    if fix {
+        // A right checksum, so that what is behind it is reached.
+        for at in [0, 1024, 2048] {
+            let mut header = Header::new_old();
+            header.as_mut_bytes().copy_from_slice(&bytes[at..at + 512]);
+            header.set_cksum();
+            bytes[at..at + 512].copy_from_slice(header.as_bytes());
+        }
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
@@ -224,41 +246,15 @@ proptest! {
         changes in proptest::collection::vec((0usize..3072, any::<u8>()), 1..8),
         fix in any::<bool>(),
     ) {
-        let mut tar = Tar::default();
-        tar.pax(&[("path", b"p"), ("mtime", b"1.5")]).file("x", 0o644, b"data")
-            .link(EntryType::Link, "h", "p");
-        let mut bytes = tar.end();
-        for (at, value) in changes {
-            bytes[at] = value;
-        }
-        if fix {
-            // A right checksum, so that what is behind it is reached.
-            for at in [0, 1024, 2048] {
-                let mut header = Header::new_old();
-                header.as_mut_bytes().copy_from_slice(&bytes[at..at + 512]);
-                header.set_cksum();
-                bytes[at..at + 512].copy_from_slice(header.as_bytes());
-            }
-        }
         let bench = Bench::new();
         let spool = spool::Spool::new(bench.path("data")).unwrap();
-        let path = bench.tar(&bytes);
+        let path = bench.tar(&changed(changes, fix));
         let (mut progress, never) = (|_| {}, || false);
         let mut watch = Watch::new(&mut progress, &never);
         let _ = archive::read(
             &path,
             std::fs::File::open(&path).unwrap(),
             &mut tree::Tree::new(),
-            &spool,
-            &mut Limits { entries: 100, bytes: 1 << 20 },
-            &mut Notes::default(),
-            &mut watch,
-        );
-        let mut lower = tree::Tree::new();
-        let _ = archive::read_layer(
-            &path,
-            bytes.as_slice(),
-            &mut lower,
             &spool,
             &mut Limits { entries: 100, bytes: 1 << 20 },
             &mut Notes::default(),

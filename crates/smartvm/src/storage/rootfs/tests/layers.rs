@@ -1,20 +1,29 @@
 //! Layers of OCI images, laid over one another.
 
+use proptest::prelude::*;
+
+use super::hostile::changed;
+use super::squash::{made, unsquashfs};
 use super::*;
 use crate::storage::checksum::sha256_of;
 use crate::storage::decompress::Compression;
 use crate::storage::decompress::tests::compress;
 
-/// The image, and the directory that it is in.
-fn layers(tars: &[&Tar]) -> Result<(Image, Bench)> {
-    let bench = Bench::new();
+/// The layers, in files.
+fn source(bench: &Bench, tars: &[&Tar]) -> RootSource {
     let layers = tars.iter().enumerate().map(|(number, tar)| {
         let bytes = tar.end();
         let path = bench.path(&format!("layer-{number}"));
         std::fs::write(&path, &bytes).unwrap();
         LayerFile::whole(path, bytes.len() as u64, sha256_of(&bytes))
     });
-    let source = RootSource::Layers(layers.collect());
+    RootSource::Layers(layers.collect())
+}
+
+/// The image, and the directory that it is in.
+fn layers(tars: &[&Tar]) -> Result<(Image, Bench)> {
+    let bench = Bench::new();
+    let source = source(&bench, tars);
     let image = bench.image_with(
         &source,
         "image",
@@ -174,4 +183,43 @@ fn a_layer_that_is_not_what_its_digest_says_is_refused() {
         .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
     assert!(!bench.path("image").exists());
+}
+
+#[test]
+fn layers_make_a_squashfs_too() {
+    let bench = Bench::new();
+    let (mut lower, mut upper) = (Tar::default(), Tar::default());
+    lower.file("gone", 0o644, b"1").file("stays", 0o644, b"2");
+    upper.file(".wh.gone", 0o644, b"");
+    let image = made(&bench, &source(&bench, &[&lower, &upper]), "layers").unwrap();
+    let names = unsquashfs(&["-l"], &image);
+    assert!(
+        names.contains("/stays") && !names.contains("gone"),
+        "{names}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn changed_layers_never_panic(
+        changes in proptest::collection::vec((0usize..3072, any::<u8>()), 1..8),
+        fix in any::<bool>(),
+    ) {
+        let bench = Bench::new();
+        let spool = spool::Spool::new(bench.path("data")).unwrap();
+        let bytes = changed(changes, fix);
+        let path = bench.tar(&bytes);
+        let (mut progress, never) = (|_| {}, || false);
+        let mut watch = Watch::new(&mut progress, &never);
+        let _ = layer::read(
+            &path,
+            bytes.as_slice(),
+            &mut tree::Tree::new(),
+            &spool,
+            &mut Limits { entries: 100, bytes: 1 << 20 },
+            &mut Notes::default(),
+            &mut watch,
+        );
+    }
 }

@@ -8,12 +8,12 @@ fn squashfs() -> RootfsOptions {
         .build()
 }
 
-fn made(bench: &Bench, source: &RootSource, name: &str) -> Result<PathBuf> {
+pub(super) fn made(bench: &Bench, source: &RootSource, name: &str) -> Result<PathBuf> {
     let image = bench.image_with(source, name, &squashfs(), Limits::default())?;
     Ok(image.0)
 }
 
-fn unsquashfs(words: &[&str], image: &Path) -> String {
+pub(super) fn unsquashfs(words: &[&str], image: &Path) -> String {
     let program = program::find("unsquashfs", "squashfs-tools").unwrap();
     let output = Command::new(program)
         .args(words)
@@ -101,29 +101,12 @@ fn owners_modes_links_devices_and_attributes_are_in_a_squashfs() {
 }
 
 #[test]
-fn the_same_input_makes_the_same_squashfs_and_layers_make_one_too() {
+fn the_same_input_makes_the_same_squashfs() {
     let bench = Bench::new();
     let source: RootSource = bench.tar(&sample().end()).into();
     let one = made(&bench, &source, "one").unwrap();
     let two = made(&bench, &source, "two").unwrap();
     assert!(std::fs::read(one).unwrap() == std::fs::read(two).unwrap());
-    let layer = |name: &str, tar: &Tar| {
-        let bytes = tar.end();
-        let path = bench.path(name);
-        std::fs::write(&path, &bytes).unwrap();
-        let sum = crate::storage::checksum::sha256_of(&bytes);
-        LayerFile::whole(path, bytes.len() as u64, sum)
-    };
-    let (mut lower, mut upper) = (Tar::default(), Tar::default());
-    lower.file("gone", 0o644, b"1").file("stays", 0o644, b"2");
-    upper.file(".wh.gone", 0o644, b"");
-    let layers = RootSource::Layers(vec![layer("lower", &lower), layer("upper", &upper)]);
-    let image = made(&bench, &layers, "layers").unwrap();
-    let names = unsquashfs(&["-l"], &image);
-    assert!(
-        names.contains("/stays") && !names.contains("gone"),
-        "{names}"
-    );
 }
 
 #[test]
