@@ -142,6 +142,7 @@
 //! | Feature | Without it there is no |
 //! |---|---|
 //! | `download` | fetching: Firecracker's releases, base images, images from registries |
+//! | `network` | network of ours: addresses, TAP devices, NAT, firewall, tunnel. A spec that asks for it is refused; an interface with a TAP device of the user's own (`hostDevName`) needs none |
 //! | `oci` | `storage::oci`: OCI and Docker images, of directories, of archives, and, with `download`, of registries |
 //!
 //! How a VM survives the death of whoever made it is told in [`keeper`], [`ledger`] and
@@ -157,6 +158,7 @@ pub mod jail;
 pub mod keeper;
 pub mod ledger;
 pub mod name;
+#[cfg_attr(not(feature = "network"), path = "network_left_out.rs")]
 pub mod network;
 pub mod orchestrator;
 pub mod plan;
@@ -169,6 +171,7 @@ pub mod storage;
 pub mod teardown;
 pub mod validate;
 pub mod vm;
+pub mod wiring;
 
 pub use error::{Error, ErrorKind, Result};
 pub use orchestrator::{Parts, SmartVm};

@@ -21,13 +21,14 @@ use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
 use crate::keeper::{self, Starting};
 use crate::name::VmId;
-use crate::network::{Network, Wiring};
+use crate::network::Network;
 use crate::plan::{self, Plan};
 use crate::rundir::{Ended, RuntimeDir, State, VmState};
 use crate::snapshot::Shelf;
 use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
 use crate::validate::{ValidSpec, ValidateContext, validate};
 use crate::vm::{MicroVm, blocking};
+use crate::wiring::Wiring;
 
 /// What is not the spec's business but this program's: where its parts are.
 #[derive(Debug, Clone, Default)]

@@ -26,10 +26,10 @@ use crate::firecracker::client::Request;
 use crate::firecracker::model::{self, Paths};
 use crate::jail;
 use crate::name::VmId;
-use crate::network::{Wired, Wiring};
 use crate::rundir::file;
 use crate::spec::{MicroVmSpec, RuntimeOptions, Vsock};
 use crate::step::Step;
+use crate::wiring::{Wired, Wiring};
 use arguments::arguments;
 use planner::Planner;
 

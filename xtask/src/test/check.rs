@@ -30,10 +30,10 @@ impl Check {
                 "clippy",
                 vec![clippy(&["--all-targets"]), clippy(&["--test", "*"])],
             ),
-            Self::Features => (
-                "features",
-                feature_sets().map(|set| with_features(&set)).collect(),
-            ),
+            Self::Features => {
+                let sets = feature_sets().map(|set| with_features(&set));
+                ("features", sets.chain([without_features()]).collect())
+            }
             Self::Doc => {
                 let mut doc = cargo_with(&["doc", "--workspace", "--no-deps"]);
                 doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -71,7 +71,7 @@ impl Check {
 }
 
 /// The cargo features of the library, each a room that an embedder may leave out.
-const FEATURES: [&str; 2] = ["download", "oci"];
+const FEATURES: [&str; 3] = ["download", "network", "oci"];
 
 /// All sets of them but that of all, which everything else is built with.
 fn feature_sets() -> impl Iterator<Item = String> {
@@ -86,6 +86,13 @@ fn feature_sets() -> impl Iterator<Item = String> {
 fn with_features(set: &str) -> Command {
     let mut command = cargo_with(&["clippy", "--package", "smartvm", "--no-default-features"]);
     command.args(["--features", set, "--", "-D", "warnings"]);
+    command
+}
+
+/// The tests of what the library refuses where features are left out.
+fn without_features() -> Command {
+    let mut command = cargo_with(&["test", "--quiet", "--package", "smartvm"]);
+    command.args(["--no-default-features", "--test", "without_network"]);
     command
 }
 
@@ -115,6 +122,9 @@ mod tests {
         let mut names: Vec<_> = defined.map(|(name, _)| name).collect();
         assert_eq!(names.remove(0), "default");
         assert_eq!(names, FEATURES);
-        assert_eq!(feature_sets().collect::<Vec<_>>(), ["", "download", "oci"]);
+        let sets: Vec<_> = feature_sets().collect();
+        assert_eq!(sets.len(), 7);
+        assert_eq!(sets[..3], ["", "download", "network"]);
+        assert!(sets.contains(&"network,oci".to_owned()), "{sets:?}");
     }
 }

@@ -14,7 +14,7 @@ use super::fault;
 use super::file::{self, FileInfo};
 use super::session::{Session, Stream};
 use super::wire::{Incoming, Outgoing};
-use crate::network::Move;
+use crate::wiring::Move;
 use crate::{Error, ErrorKind, Result};
 
 /// The main command of a guest, begun. For as long as this lives, at most ten seconds, the guest

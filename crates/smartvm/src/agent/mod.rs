@@ -46,7 +46,7 @@ pub use pump::Output;
 pub use session::{Control, Event, Events, Input, Session, Stream};
 
 use crate::firecracker::socket::Socket;
-use crate::network::Move;
+use crate::wiring::Move;
 use crate::{Error, ErrorKind, Result};
 
 /// How long the guest may take to begin with a request, unless

@@ -56,6 +56,7 @@ impl<T: Clone + DeserializeOwned> Remembered<T> {
     }
 
     /// Forgets it.
+    #[cfg(feature = "network")]
     pub(crate) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -8,6 +8,7 @@ use crate::spec::{
     Arch, Drive, HugePages, IoEngine, Problem, Problems, RuntimeOptions, SmartVmOptions,
 };
 use crate::validate::ValidSpec;
+use crate::wiring::{HAS_NETWORK, NO_NETWORK, WITH_NETWORK, asked_for};
 
 /// What [`check`] depends on besides the spec and the facts.
 #[derive(Debug, Clone)]
@@ -222,6 +223,13 @@ fn interfaces(
         add(Err(
             Problem::new("networkInterfaces", problem, advice).kind(ErrorKind::Host)
         ));
+    }
+    if !HAS_NETWORK {
+        for field in asked_for(spec) {
+            add(Err(
+                Problem::new(field, NO_NETWORK, WITH_NETWORK).kind(ErrorKind::Host)
+            ));
+        }
     }
     // In another network namespace its interfaces can't be seen from here.
     if spec.jail.as_ref().is_some_and(|jail| jail.net_ns.is_some()) {

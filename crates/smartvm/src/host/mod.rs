@@ -23,6 +23,7 @@ pub use check::{CheckContext, check};
 pub use cpu::{Cpu, CpuVendor};
 pub use device::Access;
 pub use doctor::{Finding, Status, doctor};
+#[cfg(feature = "network")]
 pub(crate) use doctor::{finding as doctor_finding, judge as doctor_judge};
 pub(crate) use facts::unsafe_part;
 pub use facts::{DirFacts, HostFacts};

@@ -1,7 +1,8 @@
 //! How guests' devices and the firewall differ from what they should be, and how that is put
 //! right.
 
-use super::lease::{Lease, Leases};
+use super::Lease;
+use super::lease::Leases;
 use super::link::{Device, Links};
 use super::state::{Instance, State};
 use super::{Network, firewall, port};

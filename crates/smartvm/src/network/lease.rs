@@ -5,35 +5,13 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::subnet::{Subnet, mac_of};
+use super::{Lease, Subnet, mac_of};
 use crate::durable::{self, Remembered, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;
 
 const FORMAT: u32 = 1;
-
-/// What one interface of a VM has of the network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Lease {
-    /// The VM.
-    pub vm: VmId,
-    /// The interface's id in the VM's spec.
-    pub iface_id: String,
-    /// The TAP device on the host.
-    pub tap: IfName,
-    /// The guest's address.
-    pub ip: Ipv4Addr,
-    /// The guest's MAC address: the spec's, or one that follows from the IP address.
-    pub mac: MacAddress,
-    /// What this guest alone may reach; none: what the subnet's rules allow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firewall: Option<FirewallEgress>,
-}
 
 /// What a lease is taken for.
 #[derive(Debug)]

@@ -28,10 +28,8 @@ mod rules;
 mod state;
 mod status;
 mod step;
-mod subnet;
 mod tunnel;
 pub mod wireguard;
-mod wiring;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -39,14 +37,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use foreign::ForeignChain;
-pub use lease::Lease;
-pub use route::{GuestTable, TunnelRoutes};
 pub use status::Status;
-pub use step::NetworkStep;
-pub use subnet::{Subnet, mac_of};
 pub use tunnel::{PeerStatus, TunnelStatus};
-pub(crate) use wiring::address_before;
-pub use wiring::{Move, Wired, Wiring};
 
 use crate::durable::{self, Remembered};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +46,9 @@ use crate::name::{IfName, VmId};
 use crate::rundir::Lock;
 use crate::spec::{
     FirewallConfig, HostService, NetworkInterface, NetworkManagerOptions, SmartVmOptions,
+};
+pub use crate::wiring::{
+    GuestTable, Lease, Move, NetworkStep, Subnet, TunnelRoutes, Wired, Wiring, mac_of,
 };
 use ending::give_back_unused;
 use lease::Wanted;
@@ -360,3 +355,6 @@ fn vms(users: Vec<User>) -> Vec<VmId> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,9 @@
 //! the specs'. They are in the network's state and in the leases, so that tables that are made
 //! anew have them too.
 
+use super::Lease;
 use super::firewall::{self, Counters};
-use super::lease::{Lease, Leases};
+use super::lease::Leases;
 use super::link::Links;
 use super::state::{self, Phase, State};
 use super::{Network, conntrack, port};

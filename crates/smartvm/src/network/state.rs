@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::subnet::Subnet;
+use super::Subnet;
 use super::tunnel::TunnelState;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};

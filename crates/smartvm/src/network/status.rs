@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Lease;
 use super::firewall::InForce;
-use super::lease::{Lease, Leases};
+use super::lease::Leases;
 use super::link::Links;
 use super::state::{Instance, Phase, State, User, Users};
 use super::{ForeignChain, Network, TunnelStatus, foreign, forwarding, keeper, tunnel, vms};

@@ -3,13 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::name::VmId;
-use crate::network::{Lease, Network, NetworkStep, Wiring, address_before};
+use crate::network::Network;
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::rundir::{RunDir, RuntimeDir, State, VmState, file};
 use crate::spec::MicroVmSpec;
 use crate::step::Step;
 use crate::teardown;
+use crate::wiring::{Lease, NetworkStep, Wiring, address_before};
 
 /// The interfaces that need a TAP device.
 pub(crate) fn without_tap(spec: &MicroVmSpec) -> Vec<String> {

@@ -8,10 +8,10 @@ use super::{Context, Root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jail::JailStep;
 use crate::keeper::Pump;
-use crate::network::{NetworkStep, Wired};
 use crate::rundir::file;
 use crate::spec::MicroVmSpec;
 use crate::step::Step;
+use crate::wiring::{NetworkStep, Wired};
 
 pub(super) struct Planner<'a> {
     pub(super) run_dir: &'a Path,

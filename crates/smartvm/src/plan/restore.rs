@@ -15,11 +15,11 @@ use crate::firecracker::client::{Method, Request};
 use crate::firecracker::model::snapshot::{self as wire, Load};
 use crate::firecracker::model::{Paths, VmBody, VmState};
 use crate::jail;
-use crate::network::{Lease, Move, Wired};
 use crate::rundir::{Restored, file};
 use crate::snapshot::{Manifest, Parent, RestoreOptions, drive_name, whole_memory};
 use crate::spec::{MicroVmSpec, SnapshotLoadParams, Vsock};
 use crate::step::Step;
+use crate::wiring::{Lease, Move, Wired};
 
 /// How a guest comes to life.
 #[derive(Debug, Clone, Serialize)]

@@ -1,5 +1,8 @@
 //! The lock that orders operations on one VM, among threads and processes.
 
+#[cfg(feature = "network")]
+mod shared;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -7,6 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "network")]
+pub(crate) use shared::open_shared;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,9 +24,6 @@ const USUAL_BYTES: usize = 128;
 
 /// What is told where it isn't known who holds a lock.
 const UNTOLD: &str = "another operation holds its lock";
-
-/// So many bytes are read of the kernel's list of locks.
-const MOST_LOCKS: u64 = 1 << 20;
 
 /// How long is slept at most until a lock is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
@@ -48,18 +51,6 @@ impl Lock {
             .open(path)
             .map_err(|e| Error::io("making the lock", path, e))?;
         file.lock().map_err(|e| Error::io("locking", path, e))?;
-        Ok(Self { file })
-    }
-
-    /// Takes a lock that isn't one VM's, made where it is missing. It is taken too often for
-    /// its holder to say so: the kernel knows.
-    pub(crate) fn shared(path: &Path, what: &str, patience: Duration) -> Result<Self> {
-        let file = open_shared(path)?;
-        let holder = |file: &File| match holder_by_kernel(file) {
-            Some(pid) => format!("process {pid} is working on it"),
-            None => UNTOLD.to_owned(),
-        };
-        wait(&file, path, what, patience, holder)?;
         Ok(Self { file })
     }
 
@@ -114,18 +105,6 @@ impl AsFd for Lock {
     }
 }
 
-/// Opens a lock that isn't one VM's, made where it is missing.
-pub(crate) fn open_shared(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| Error::io("making the lock", path, e))
-}
-
 fn wait(
     file: &File,
     path: &Path,
@@ -176,28 +155,6 @@ fn held_by(file: &File) -> String {
     }
 }
 
-/// The process that holds this locked file, by the kernel's list.
-fn holder_by_kernel(file: &File) -> Option<u32> {
-    use std::io::Read;
-    use std::os::unix::fs::MetadataExt;
-    let found = file.metadata().ok()?;
-    let (major, minor) = (
-        rustix::fs::major(found.dev()),
-        rustix::fs::minor(found.dev()),
-    );
-    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
-    let mut locks = String::new();
-    let list = File::open("/proc/locks").ok()?;
-    list.take(MOST_LOCKS).read_to_string(&mut locks).ok()?;
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [_, "FLOCK", _, "WRITE", pid, at, ..] if *at == place => pid.parse().ok(),
-            _ => None,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,14 +170,7 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::WrongState);
         let expected = format!("VM a is busy: process {} is pausing it", std::process::id());
         assert_eq!(refused.to_string(), expected);
-        let network = Lock::shared(&dir.path().join("b"), "the network", Duration::ZERO).unwrap();
-        let refused = Lock::shared(&dir.path().join("b"), "the network", Duration::ZERO);
-        let expected = format!(
-            "the network is busy: process {} is working on it",
-            std::process::id()
-        );
-        assert_eq!(refused.unwrap_err().to_string(), expected);
-        drop((held, network));
+        drop(held);
         Lock::acquire(&path, "a", "working on", Duration::ZERO).unwrap();
     }
 }

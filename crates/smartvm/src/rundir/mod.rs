@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 
 pub use ended::{Ended, Records};
 pub use lock::Lock;
+#[cfg(feature = "network")]
 pub(crate) use lock::open_shared;
 pub use operation::Operation;
 pub(crate) use state::StagedState;

@@ -12,11 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
 use crate::firecracker::socket::Socket;
-use crate::network::{Lease, Move};
 use crate::plan::Root;
 use crate::process::ProcessId;
 use crate::snapshot::{Parent, RestoreOptions};
 use crate::spec::{Lifetime, MicroVmSpec, SnapshotLoadParams};
+use crate::wiring::{Lease, Move};
 
 /// The format of the state file that this version writes.
 const FORMAT: u32 = 1;

@@ -15,11 +15,11 @@ use crate::durable::sync_dir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostFacts;
 use crate::jail::Seen;
-use crate::network::Lease;
 use crate::rundir::VmState;
 use crate::storage::checksum::sha256_of_file;
 use crate::storage::{Watch, copy_sparse};
 use crate::vm::blocking;
+use crate::wiring::Lease;
 
 impl Making {
     /// Copies the drives of the paused VM.

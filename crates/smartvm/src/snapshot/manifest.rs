@@ -9,9 +9,9 @@ use super::host::Origin;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::VmId;
-use crate::network::Lease;
 use crate::spec::{MicroVmSpec, SnapshotType};
 use crate::storage::checksum::sha256_of;
+use crate::wiring::Lease;
 
 /// The format of the manifest that this version writes.
 pub const FORMAT: u32 = 1;

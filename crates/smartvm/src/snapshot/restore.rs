@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, HostFacts};
 use crate::keeper::Starting;
 use crate::name::VmId;
-use crate::network::{Lease, Wiring};
 use crate::orchestrator::{SmartVm, make};
 use crate::plan::{self, Plan, Source};
 use crate::rundir::Restored;
@@ -20,6 +19,7 @@ use crate::spec::{
 use crate::storage::{Progress, Watch};
 use crate::validate::validate_snapshot_load;
 use crate::vm::{MicroVm, StartOptions, blocking};
+use crate::wiring::{Lease, Wiring};
 
 /// How a snapshot is restored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

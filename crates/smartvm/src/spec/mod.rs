@@ -35,6 +35,7 @@ mod shape;
 mod snapshot;
 mod tap;
 mod vsock;
+pub mod wg_quick;
 pub mod wireguard;
 
 pub use arch::Arch;

@@ -19,10 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::jailer::Jailer;
 use crate::jail::{self, Bind, Ids, JailStep};
 use crate::keeper::{Launch, Link, Pump};
-use crate::network::{Lease, Network, NetworkStep};
+use crate::network::Network;
 use crate::process::ProcessId;
 use crate::snapshot::{Place, claim, merge, usage};
 use crate::storage::lock::FileLock;
+use crate::wiring::{Lease, NetworkStep};
 
 /// One effect on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -54,17 +54,7 @@ pub(crate) fn run(
 ) -> Result<Ended> {
     let program = PathBuf::from(command.get_program());
     let stdout = tempfile::tempfile().map_err(|e| Error::io("running", program, e))?;
-    run_on(command, Stdio::null(), stdout, deadline, cancelled)
-}
-
-/// The same with standard input, and its whole standard output in a file.
-pub(crate) fn run_with(
-    command: Command,
-    stdin: Stdio,
-    stdout: File,
-    deadline: Duration,
-) -> Result<Ended> {
-    run_on(command, stdin, stdout, deadline, &|| false)
+    run_with(command, Stdio::null(), stdout, deadline, cancelled)
 }
 
 /// The same with standard input alone, of which another thread may write the other end.
@@ -76,10 +66,11 @@ pub(crate) fn run_fed(
 ) -> Result<Ended> {
     let program = PathBuf::from(command.get_program());
     let stdout = tempfile::tempfile().map_err(|e| Error::io("running", program, e))?;
-    run_on(command, stdin, stdout, deadline, cancelled)
+    run_with(command, stdin, stdout, deadline, cancelled)
 }
 
-fn run_on(
+/// The same with standard input, and its whole standard output in a file.
+pub(crate) fn run_with(
     mut command: Command,
     stdin: Stdio,
     mut stdout: File,

@@ -20,6 +20,7 @@ mod wireguard;
 
 use std::path::Path;
 
+#[cfg(feature = "network")]
 pub(crate) use firewall::destination;
 pub use firewall::validate_firewall;
 pub use options::{

@@ -2,8 +2,8 @@
 
 use super::report::Report;
 use crate::name::IfName;
-use crate::network::wireguard::Config;
 use crate::spec::WireGuardConfig;
+use crate::spec::wg_quick::Config;
 
 /// Routing tables that the kernel and its tools use themselves: unspec, default, main, local.
 const RESERVED_TABLES: [u32; 4] = [0, 253, 254, 255];

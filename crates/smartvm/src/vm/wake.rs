@@ -9,8 +9,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::MicroVm;
 use crate::agent::{Command, MainCommand};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::Move;
 use crate::rundir::{State, VmState};
+use crate::wiring::Move;
 
 /// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
 /// takes its time in an emulated host.

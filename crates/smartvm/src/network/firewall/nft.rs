@@ -170,6 +170,7 @@ pub(super) fn list(what: &[&str]) -> Result<Option<Vec<serde_json::Value>>> {
         said.try_clone()
             .map_err(|e| Error::io("running", &nft, e))?,
         PATIENCE,
+        &|| false,
     )?;
     if status.status != Some(0) {
         if status.stderr.contains("No such file or directory") {
@@ -197,7 +198,7 @@ fn transaction(text: &str, doing: &str) -> Result<()> {
     let mut command = Command::new(&nft);
     command.args(["-f", "-"]);
     let unread = tempfile::tempfile().map_err(failed)?;
-    let ended = program::run_with(command, Stdio::from(input), unread, PATIENCE)?;
+    let ended = program::run_with(command, Stdio::from(input), unread, PATIENCE, &|| false)?;
     match ended.status {
         Some(0) => Ok(()),
         _ => Err(refused(&nft, doing, &ended)),

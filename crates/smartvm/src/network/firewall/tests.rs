@@ -1,8 +1,11 @@
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use proptest::prelude::*;
 
 use super::policy::{Packet, Policy, Protocol};
 use super::*;
-use crate::spec::{FirewallAction, FirewallPorts, FirewallProtocol, FirewallRule};
+use crate::spec::{FirewallAction, FirewallEgress, FirewallPorts, FirewallProtocol, FirewallRule};
 
 fn rule() -> impl Strategy<Value = FirewallRule> {
     let action = prop_oneof![Just(FirewallAction::Allow), Just(FirewallAction::Deny)];

@@ -24,8 +24,8 @@ use device::Message;
 pub(crate) use route::{DefaultRoute, Route};
 use settings::{Setting, ipv4};
 
+use super::Subnet;
 use super::netlink::{Socket, is_missing};
-use super::subnet::Subnet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress};
 

@@ -10,10 +10,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::link::Links;
-use super::route::{GuestTable, Routing, TunnelRoutes};
+use super::route::Routing;
 use super::state::Instance;
 use super::wireguard::{self, Config, Maker, NewTunnel, Settings};
-use super::{Network, NetworkStep, firewall};
+use super::{GuestTable, Network, NetworkStep, TunnelRoutes, firewall};
 use crate::error::{Error, ErrorKind, Result};
 use anothers::existing;
 pub(super) use anothers::follow;

@@ -1,8 +1,6 @@
 //! A tunnel's device: made, set up, read and removed, by whichever implementation there is.
 
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::facts::DeviceFacts;
 use super::kernel::Kernel;
@@ -11,17 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
 use crate::network::forwarding;
 use crate::network::link::Links;
-
-/// Who makes a device work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum Maker {
-    /// The kernel's own WireGuard.
-    Kernel,
-    /// A program in userspace.
-    Userspace(PathBuf),
-}
+use crate::wiring::Maker;
 
 /// A device to be made.
 pub(crate) struct NewTunnel<'a> {
@@ -43,18 +31,6 @@ impl Maker {
             Ok(Some(_)) => Ok(Self::Kernel),
             Ok(None) => userspace::find().map(Self::Userspace),
             Err(e) => Err(failed("asking for", "the kernel's WireGuard", e)),
-        }
-    }
-
-    /// Its name, for people.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Kernel => "kernel".into(),
-            Self::Userspace(program) => program
-                .file_name()
-                .unwrap_or(program.as_os_str())
-                .to_string_lossy()
-                .into_owned(),
         }
     }
 }

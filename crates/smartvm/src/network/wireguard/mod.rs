@@ -3,7 +3,6 @@
 //! A device is the kernel's or, where the kernel has no WireGuard, that of a userspace
 //! implementation; both are told apart here and nowhere else.
 
-mod config;
 mod device;
 mod endpoint;
 mod facts;
@@ -13,15 +12,15 @@ mod userspace;
 
 use std::net::SocketAddr;
 
-pub(super) use config::base64;
-pub use config::{Config, ConfigError, Endpoint, Key, Peer};
-pub use device::Maker;
 pub(super) use device::{NewTunnel, make, read, remove, taken};
 pub(super) use facts::{DeviceFacts, PeerFacts};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
 use crate::spec::WireGuardConfig;
+pub(super) use crate::spec::wg_quick::base64;
+pub use crate::spec::wg_quick::{Config, ConfigError, Endpoint, Key, Peer};
+pub use crate::wiring::Maker;
 
 /// MTU of a tunnel whose text names none, in bytes.
 pub(super) const DEFAULT_MTU: u16 = 1420;

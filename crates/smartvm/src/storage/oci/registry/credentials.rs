@@ -216,7 +216,13 @@ fn ask(helper: &str, server: &str) -> Result<Option<Who>> {
     let mut command = Command::new(&program);
     command.arg("get");
     let mut said = answer.try_clone().map_err(failed)?;
-    let ended = program::run_with(command, Stdio::from(question), answer, HELPER_PATIENCE)?;
+    let ended = program::run_with(
+        command,
+        Stdio::from(question),
+        answer,
+        HELPER_PATIENCE,
+        &|| false,
+    )?;
     if ended.status != Some(0) {
         // By these words helpers say that they don't know; they say it on either stream.
         let said = [&ended.stdout, &ended.stderr];

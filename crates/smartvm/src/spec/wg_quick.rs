@@ -56,12 +56,13 @@ pub struct Endpoint {
 pub struct Key([u8; 32]);
 
 impl Key {
-    pub(super) fn new(bytes: [u8; 32]) -> Self {
+    /// The key of these bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// As implementations keep a private key: with the bits set that Curve25519 wants.
-    pub(super) fn clamped(&self) -> Self {
+    pub fn clamped(&self) -> Self {
         let mut key = self.0;
         key[0] &= 248;
         key[31] = (key[31] & 127) | 64;
@@ -432,7 +433,7 @@ fn key(name: &str, text: &str) -> Parsed<[u8; 32]> {
 }
 
 /// A public key as `wg` prints it.
-pub(in crate::network) fn base64(key: &[u8; 32]) -> String {
+pub fn base64(key: &[u8; 32]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(44);
     for three in key.chunks(3) {

@@ -1,14 +1,47 @@
-//! What a plan needs to know of the network, as data; and what follows for the guest. Pure.
+//! What a plan needs to know of the network, as data; and what follows for the guest. Pure, and
+//! there with or without the cargo feature `network`: whatever is on disk of VMs with a network can
+//! be read.
+
+pub mod firewall;
+mod lease;
+mod maker;
+mod route;
+mod step;
+mod subnet;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lease, NetworkStep, Subnet};
+pub use lease::Lease;
+pub use maker::Maker;
+pub use route::{GuestTable, TunnelRoutes};
+pub use step::NetworkStep;
+pub use subnet::{Subnet, mac_of};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::MicroVmSpec;
+
+/// Whether this build has the network.
+pub(crate) const HAS_NETWORK: bool = cfg!(feature = "network");
+/// What is wrong where it doesn't.
+pub(crate) const NO_NETWORK: &str = "this build of smartvm has no network";
+/// The way out.
+pub(crate) const WITH_NETWORK: &str =
+    "build with the cargo feature `network`, or name a TAP device of your own in `hostDevName`";
+
+/// The fields of a spec by which it asks for the network.
+pub(crate) fn asked_for(spec: &MicroVmSpec) -> Vec<String> {
+    let interfaces = spec.network_interfaces.iter().enumerate();
+    let leased = interfaces.filter(|(_, one)| one.host_dev_name.is_none());
+    let mut fields: Vec<_> = leased
+        .map(|(index, _)| format!("networkInterfaces[{index}].hostDevName"))
+        .collect();
+    fields.extend(spec.firewall.as_ref().map(|_| "firewall".to_owned()));
+    fields
+}
 
 /// What Firecracker boots with where the spec says nothing: `ip=` comes on top of it.
 const DEFAULT_BOOT_ARGS: &str = "reboot=k panic=1 pci=off nomodule 8250.nr_uarts=0 i8042.noaux \
@@ -191,86 +224,5 @@ impl Wiring {
             word.push_str(&format!(":{server}"));
         }
         args.push_str(&word);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::network::Network;
-    use crate::network::firewall::Ruleset;
-    use crate::network::state::Instance;
-    use crate::spec::{FirewallConfig, HostService, SmartVmOptions};
-
-    fn rules() -> FirewallConfig {
-        serde_json::from_value(json!({ "egress": { "defaultAction": "deny", "rules": [{
-            "action": "allow", "to": "10.0.0.0/8", "protocol": "tcp", "ports": [80, 443],
-            "comment": "office",
-        }] } }))
-        .unwrap()
-    }
-
-    fn firewall(options: &SmartVmOptions) -> Ruleset {
-        let id = "0a1b2c".into();
-        network(options).rules(&Instance { id }, None)
-    }
-
-    fn network(options: &SmartVmOptions) -> Network {
-        Network::new(Path::new("/run/vms"), options).unwrap()
-    }
-
-    #[test]
-    fn the_guests_own_rules_reach_the_steps() {
-        let id: VmId = "web".parse().unwrap();
-        let spec: MicroVmSpec = serde_json::from_value(json!({
-            "bootSource": { "kernelImagePath": "/k" },
-            "machineConfig": { "vcpuCount": 1, "memSizeMib": 128 },
-            "networkInterfaces": [{ "ifaceId": "net0", "guestMac": "06:aa:00:00:00:01" }],
-            "firewall": rules(),
-        }))
-        .unwrap();
-        let network = network(&SmartVmOptions::default());
-        let wiring = network.preview(&id, &["net0".to_owned()]).unwrap();
-        let wired = wiring.connect(&id, &spec, &[]).unwrap();
-        let NetworkStep::LeaseAddress { firewall, mac, .. } = &wired.leases[0] else {
-            panic!("{:?}", wired.leases);
-        };
-        assert_eq!(firewall, &rules().egress);
-        assert_eq!(mac.unwrap().to_string(), "06:aa:00:00:00:01");
-        // The step that is taken when the VM is made is the plan's.
-        let taken = network.lease_step(
-            &id,
-            &spec.network_interfaces[0],
-            spec.firewall.as_ref(),
-            None,
-        );
-        assert_eq!(taken.unwrap(), wired.leases[0]);
-    }
-
-    #[test]
-    fn the_options_rules_reach_the_firewall() {
-        let mut options = SmartVmOptions::default();
-        assert_eq!(firewall(&options).egress, None);
-        options.firewall = Some(rules());
-        assert_eq!(firewall(&options).egress, rules().egress);
-    }
-
-    #[test]
-    fn options_open_what_is_closed_by_default() {
-        let mut options = SmartVmOptions::default();
-        let closed = firewall(&options);
-        assert!(!closed.guests_may_talk && closed.host_services.is_empty());
-        options.guests_may_talk = Some(true);
-        options.host_services = vec!["dns".into(), "tcp/8080".into()];
-        let open = firewall(&options);
-        let services = ["dns", "tcp/8080"].map(|text| HostService::parse(text).unwrap());
-        assert_eq!(open.host_services, services.concat());
-        assert!(open.guests_may_talk);
-        let preview = network(&options).preview(&"a".parse().unwrap(), &[]);
-        assert!(!preview.unwrap().isolated);
     }
 }
