@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use smartvm::MicroVm;
 use smartvm::firecracker::client::Request;
-use smartvm::spec::{Balloon, JailMode, RateLimiter, TokenBucket};
-use smartvm::vm::{Change, StartOptions, StopMode};
+use smartvm::spec::{Balloon, JailMode, NetworkInterface, RateLimiter, TokenBucket};
+use smartvm::vm::{Change, Direction, StartOptions, StopMode};
 
 use super::{creation, loading, place, quick, under};
-use crate::support::Corner;
+use crate::network::Namespace;
+use crate::support::{Corner, becomes};
 
 #[tokio::test]
 async fn a_restored_vm_has_what_was_changed_before_its_snapshot() {
@@ -44,6 +45,14 @@ fn limit(size: u64) -> Change {
     }
 }
 
+fn limit_interface(direction: Direction, size: u64) -> Change {
+    Change::LimitInterface {
+        iface_id: "net0".into(),
+        direction,
+        limits: limits(size),
+    }
+}
+
 fn swap(drive_id: &str, path: &Path) -> Change {
     Change::SwapDrive {
         drive_id: drive_id.into(),
@@ -51,25 +60,63 @@ fn swap(drive_id: &str, path: &Path) -> Change {
     }
 }
 
-/// What Firecracker itself says: a drive's limit, and the time between two statistics.
-async fn told(vm: &MicroVm) -> (Option<u64>, Option<u64>) {
+/// What Firecracker itself says.
+#[derive(Debug, PartialEq)]
+struct Told {
+    drive: u64,
+    rx: u64,
+    tx: u64,
+    /// The time between two statistics of the balloon.
+    interval: u64,
+}
+
+async fn told(vm: &MicroVm) -> Told {
     let config: Value = vm.client().ask(&Request::get("/vm/config")).await.unwrap();
     let drives = config["drives"].as_array().unwrap();
     let copied = drives.iter().find(|drive| drive["drive_id"] == "copied");
-    (
-        copied.unwrap()["rate_limiter"]["bandwidth"]["size"].as_u64(),
-        config["balloon"]["stats_polling_interval_s"].as_u64(),
-    )
+    let interface = &config["network-interfaces"][0];
+    let size = |limiter: &Value| limiter["bandwidth"]["size"].as_u64().unwrap();
+    Told {
+        drive: size(&copied.unwrap()["rate_limiter"]),
+        rx: size(&interface["rx_rate_limiter"]),
+        tx: size(&interface["tx_rate_limiter"]),
+        interval: config["balloon"]["stats_polling_interval_s"]
+            .as_u64()
+            .unwrap(),
+    }
+}
+
+/// The limits of the interface, as `inspect` shows them.
+fn inspected(corner: &Corner, vm: &MicroVm) -> [Option<RateLimiter>; 2] {
+    let shown = corner
+        .command()
+        .args(["inspect", vm.id().as_str()])
+        .output();
+    let shown: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
+    let interface = &shown[0]["spec"]["networkInterfaces"][0];
+    ["rxRateLimiter", "txRateLimiter"]
+        .map(|name| serde_json::from_value(interface[name].clone()).unwrap())
 }
 
 async fn goes_on_as_changed(mode: JailMode) {
+    let namespace = Namespace::enter();
     let corner = Corner::new();
     let smartvm = corner.smartvm();
-    let before = corner.picture();
+    // The network's own directory stays; what it was for is in the namespace's picture.
+    let picture = || {
+        let files = corner.picture().into_iter();
+        let of_vms = files.filter(|line| !line.contains("/run/.network"));
+        of_vms.chain(namespace.picture()).collect::<Vec<_>>()
+    };
+    let before = picture();
     let mut spec = corner.large_jailed();
     spec.jail.as_mut().unwrap().mode = Some(mode);
     let balloon = Balloon::builder().amount_mib(0).deflate_on_oom(false);
     spec.balloon = Some(balloon.stats_polling_interval_s(1).build());
+    let interface = NetworkInterface::builder().iface_id("net0");
+    let old = limits(1000).unwrap();
+    let interface = interface.rx_rate_limiter(old.clone()).tx_rate_limiter(old);
+    spec.network_interfaces = vec![interface.build()];
     let mut vm = smartvm.create(&spec).await.unwrap();
     vm.start(&StartOptions::default()).await.unwrap();
     for name in ["new-root.img", "new-data.img", "later.img"] {
@@ -83,6 +130,8 @@ async fn goes_on_as_changed(mode: JailMode) {
             size_bytes: 128 << 10,
         },
         limit(5000),
+        limit_interface(Direction::Rx, 6000),
+        limit_interface(Direction::Tx, 7000),
         Change::BalloonStatistics { interval_s: 7 },
     ] {
         vm.update(change).await.unwrap();
@@ -105,22 +154,35 @@ async fn goes_on_as_changed(mode: JailMode) {
     let state = vm.state().unwrap();
     assert_eq!(state.jailed(), mode == JailMode::Required);
     assert_eq!(state.spec.drives[0].rate_limiter, limits(5000));
-    assert_eq!(told(&vm).await, (Some(5000), Some(7)));
+    let mut changed = Told {
+        drive: 5000,
+        rx: 6000,
+        tx: 7000,
+        interval: 7,
+    };
+    assert_eq!(told(&vm).await, changed);
+    assert_eq!(inspected(&corner, &vm), [limits(6000), limits(7000)]);
     let [copied, linked] = [0, 1].map(|drive| std::fs::read(file(&vm, drive)).unwrap());
     assert!(copied.starts_with(b"new-root.img") && linked.starts_with(b"new-data.img"));
     assert_eq!(copied.len(), 128 << 10);
     assert!(copied[100 << 10..].starts_with(b"by the guest"));
 
     // It can be changed on.
-    for change in [swap("copied", &corner.file("later.img")), limit(9000)] {
+    for change in [
+        swap("copied", &corner.file("later.img")),
+        limit(9000),
+        limit_interface(Direction::Tx, 8000),
+    ] {
         vm.update(change).await.unwrap();
     }
-    assert_eq!(told(&vm).await.0, Some(9000));
+    (changed.drive, changed.tx) = (9000, 8000);
+    assert_eq!(told(&vm).await, changed);
+    assert_eq!(inspected(&corner, &vm), [limits(6000), limits(8000)]);
     let later = std::fs::read(file(&vm, 0)).unwrap();
     assert!(later.starts_with(b"later.img"));
     vm.stop(StopMode::Kill).await.unwrap();
     snapshot.remove().unwrap();
     std::fs::remove_file(corner.file("later.img")).unwrap();
     std::fs::remove_dir_all(corner.file("data/snapshots")).unwrap();
-    corner.becomes(&before, "after all of it");
+    becomes(picture, &before, "after all of it");
 }
