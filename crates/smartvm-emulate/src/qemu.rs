@@ -69,7 +69,12 @@ impl Qemu<'_> {
         arguments.words(&["-machine", "q35"]);
         // A processor that offers SVM; without nested paging, since QEMU's emulation of it (7.2)
         // raises page faults that are none, and a guest that meets one at the wrong moment resets.
-        arguments.words(&["-cpu", "max,npt=off"]);
+        // The model is one that Firecracker has a CPU template for; such a one tells by leaf 0x8000001d
+        // which processors share a cache.
+        arguments.words(&[
+            "-cpu",
+            "max,npt=off,family=25,model=1,stepping=1,min-xlevel=0x8000001e",
+        ]);
         // "multi" runs each processor on a thread of its own.
         arguments.words(&["-accel", "tcg,thread=multi,tb-size=1024"]);
         arguments.pair("-smp", self.cpus.to_string());

@@ -27,6 +27,13 @@ const EMULATED_GUESTS: u32 = 2;
 /// a test may meet that at the wrong moment: so many are tried again. More have another cause.
 const MOST_TRIED_AGAIN: usize = 4;
 
+/// The examples of smartvm-cli that the guest tier copies into guests, and what tells it where they
+/// are.
+const GUEST_PROGRAMS: [(&str, &str); 2] = [
+    ("forge", "SMARTVM_TEST_FORGE"),
+    ("peer", "SMARTVM_TEST_PEER"),
+];
+
 /// What the tiers run on and with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Machine<'a> {
@@ -92,9 +99,11 @@ impl Machine<'_> {
             );
             let kernel = setup.guest_kernel.as_ref().map_err(Clone::clone)?;
             command.env("SMARTVM_TEST_MODULES", &kernel.modules);
-            let forge = built.example("forge");
-            let forge = forge.ok_or_else(|| Failure::new("smartvm-cli has no example forge"))?;
-            command.env("SMARTVM_TEST_FORGE", forge);
+            for (name, variable) in GUEST_PROGRAMS {
+                let program = built.example(name);
+                let missing = || Failure::new(format!("smartvm-cli has no example {name}"));
+                command.env(variable, program.ok_or_else(missing)?);
+            }
         }
         command
             .env("SMARTVM_TEST_FIRECRACKER", &firecracker.firecracker)

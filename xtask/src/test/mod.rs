@@ -35,7 +35,16 @@ pub(crate) fn run(choice: &Choice) -> Result<bool> {
     say("building smartvm and its tests");
     // All in one, with the features that the tests have too: nothing is built twice. The
     // pattern stands for those as well that `--tests` leaves out.
-    let built = build::build(&["--workspace", "--bins", "--example", "forge", "--test", "*"]);
+    let built = build::build(&[
+        "--workspace",
+        "--bins",
+        "--example",
+        "forge",
+        "--example",
+        "peer",
+        "--test",
+        "*",
+    ]);
     let image = made(&setup, &built);
     let machine = Machine {
         host: Host::look(),

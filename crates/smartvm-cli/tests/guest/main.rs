@@ -24,6 +24,8 @@ mod readme;
 mod snapshots;
 mod support;
 mod systemd;
+#[path = "../shared/template.rs"]
+mod template;
 mod terminal;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;

@@ -21,6 +21,11 @@ pub(crate) fn forge() -> PathBuf {
     given("SMARTVM_TEST_FORGE")
 }
 
+/// The program that is one end of a connection through vsock, to be copied into a guest.
+pub(crate) fn peer() -> PathBuf {
+    given("SMARTVM_TEST_PEER")
+}
+
 /// The image that the tests run.
 pub(crate) fn image() -> PathBuf {
     given("SMARTVM_TEST_IMAGE")

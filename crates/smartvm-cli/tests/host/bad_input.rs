@@ -10,6 +10,7 @@ use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, SmartVm};
 
 use crate::support::Corner;
+use crate::template::{REFUSAL, Template};
 
 /// The failure of creating and starting, whichever comes first.
 async fn failure(smartvm: &SmartVm, spec: &MicroVmSpec) -> Error {
@@ -285,6 +286,29 @@ async fn a_cpu_template_for_another_makers_processor_is_refused_before_anything_
     run.args(["run", "--assume-kvm", "--detach", "-f"])
         .arg(file);
     run.assert().code(5);
+}
+
+#[tokio::test]
+async fn a_cpu_template_for_other_models_of_the_maker_is_refused_and_leaves_nothing() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let before = corner.picture();
+    let template = Template::of_this_host();
+    let mut spec = corner.small();
+    spec.machine_config.cpu_template = Some(template.name.into());
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    match vm.start(&StartOptions::default()).await {
+        Ok(()) => {
+            assert!(template.fits, "{} went unnoticed", template.name);
+            vm.stop(StopMode::Kill).await.unwrap();
+        }
+        Err(refused) => {
+            assert!(!template.fits, "{refused}");
+            assert_eq!(refused.kind(), ErrorKind::Vmm);
+            assert!(refused.to_string().contains(REFUSAL), "{refused}");
+        }
+    }
+    assert_eq!(corner.picture(), before);
 }
 
 #[tokio::test]

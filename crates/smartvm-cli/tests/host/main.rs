@@ -34,6 +34,10 @@ mod run;
 mod snapshots;
 mod states;
 mod support;
+// What it hides, only a guest can tell.
+#[allow(dead_code)]
+#[path = "../shared/template.rs"]
+mod template;
 #[path = "../tunnel/mod.rs"]
 mod tunnel;
 mod tunnel_text;

@@ -9,6 +9,7 @@ mod cgroup;
 mod chroot;
 mod ids;
 mod inside;
+mod listeners;
 pub(crate) mod mounts;
 
 use std::fmt;
@@ -87,6 +88,14 @@ pub enum JailStep {
         /// Whether it may write to it.
         writable: bool,
     },
+    /// Brings the sockets into the chroot that listen for connections which the guest opens:
+    /// those that are there when the VM starts.
+    BringListeners {
+        /// Where they are on the host, without `_<port>`.
+        prefix: PathBuf,
+        /// Where the jailed Firecracker looks for them, without `_<port>`.
+        target: PathBuf,
+    },
     /// Gives a copy that was made for this VM to its user.
     Own {
         /// The copy.
@@ -132,6 +141,9 @@ impl JailStep {
                 let ids = hands.ids()?;
                 outcome.bind = bring::bring(what, source, target, *writable, ids, hands.cancelled)?;
             }
+            Self::BringListeners { prefix, target } => {
+                outcome.listeners = listeners::bring(prefix, target, hands.ids()?)?;
+            }
             Self::Own { path } => own(path, hands.ids()?)?,
             Self::MakeCgroup { path, settings } => cgroup::make(path, settings)?,
         }
@@ -155,6 +167,7 @@ impl JailStep {
             Self::MakeDir { .. }
             | Self::MakePipe { .. }
             | Self::Bring { .. }
+            | Self::BringListeners { .. }
             | Self::Own { .. } => Ok(()),
             Self::MakeCgroup { path, .. } => cgroup::remove(path),
         }
@@ -194,6 +207,10 @@ impl fmt::Display for JailStep {
                 let how = if *writable { "" } else { ", to be read only" };
                 let (source, target) = (source.display(), target.display());
                 write!(out, "bring {what} from {source} to {target}{how}")
+            }
+            Self::BringListeners { prefix, target } => {
+                let (prefix, target) = (prefix.display(), target.display());
+                write!(out, "bring sockets from {prefix}_PORT to {target}_PORT")
             }
             Self::Own { path } => write!(out, "give {} to the VM's user", path.display()),
             Self::MakeCgroup { path, settings } => {

@@ -169,6 +169,13 @@ impl<'a> Planner<'a> {
             // Firecracker binds its own; where the user looks for it is a link to that.
             self.step(Step::ReserveSocket { path: ours.clone() });
             self.link(socket.to_owned(), &ours);
+            // Beside a socket of smartvm's own nobody can listen yet.
+            if socket != self.run_dir.join(file::VSOCK) {
+                self.step(Step::Jail(JailStep::BringListeners {
+                    prefix: socket.to_owned(),
+                    target: ours,
+                }));
+            }
             return Ok(file::VSOCK.to_owned());
         }
         if socket == ours {

@@ -16,7 +16,7 @@ pub struct Vsock {
     pub guest_cid: u32,
     /// Unix socket on the host that Firecracker listens on. It must not exist yet; it is
     /// removed at the end. The guest reaches port P of the host by the socket
-    /// `<udsPath>_<P>`.
+    /// `<udsPath>_<P>`; of a jailed guest, it must be there before the start.
     #[builder(setter(into))]
     pub uds_path: PathBuf,
 }

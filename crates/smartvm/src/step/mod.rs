@@ -150,6 +150,9 @@ pub struct Outcome {
     /// The file that is to be bound into the jail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<Bind>,
+    /// The sockets that are to be bound into the jail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Bind>,
 }
 
 /// What steps need from whoever does them.
@@ -228,7 +231,8 @@ impl Step {
                     binds: hands
                         .before
                         .iter()
-                        .filter_map(|it| it.bind.clone())
+                        .flat_map(|it| it.bind.iter().chain(&it.listeners))
+                        .cloned()
                         .collect(),
                     cgroup: cgroup.clone(),
                     pid_file: None,
