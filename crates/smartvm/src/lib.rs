@@ -163,6 +163,7 @@ pub mod network;
 pub mod orchestrator;
 pub mod plan;
 pub mod process;
+mod random;
 pub mod rundir;
 pub mod snapshot;
 pub mod spec;

@@ -23,6 +23,7 @@ use crate::keeper::{self, Starting};
 use crate::name::VmId;
 use crate::network::Network;
 use crate::plan::{self, Plan};
+use crate::random;
 use crate::rundir::{Ended, RuntimeDir, State, VmState};
 use crate::snapshot::Shelf;
 use crate::spec::{Lifetime, MicroVmSpec, RuntimeOptions, SmartVmOptions};
@@ -352,6 +353,6 @@ impl Planner {
 fn id_of(spec: &ValidSpec) -> Result<VmId> {
     match spec.id() {
         Some(id) => Ok(id.clone()),
-        None => Ok(uuid::Uuid::new_v4().to_string().parse()?),
+        None => Ok(random::uuid()?.to_string().parse()?),
     }
 }

@@ -252,3 +252,17 @@ fn systemd_finds_no_fault_with_the_units() {
         "{told}"
     );
 }
+
+#[test]
+fn ids_are_drawn_where_there_is_no_device_for_random_numbers() {
+    let corner = Corner::new();
+    let file = corner.spec_file(&corner.small());
+    // As in a plain chroot or a small container.
+    let script = "mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; \
+        mknod -m 600 /dev/kvm c 10 232; exec \"$@\"";
+    let mut create = corner.unshared(&["--mount"], script);
+    create.args(["create", "--assume-kvm", "-f"]).arg(file);
+    let created = create.assert().success();
+    let id = String::from_utf8_lossy(&created.get_output().stdout).into_owned();
+    assert_eq!(id.trim().len(), 36, "{id}");
+}

@@ -11,6 +11,7 @@ use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::process::boot_id;
+use crate::random;
 use crate::spec::{FirewallEgress, NetworkManagerOptions};
 
 pub(super) const FORMAT: u32 = 1;
@@ -68,7 +69,7 @@ impl Instance {
             return Ok(instance);
         }
         durable::private_dir(dir)?;
-        let mut id = uuid::Uuid::new_v4().simple().to_string();
+        let mut id = random::uuid()?.simple().to_string();
         id.truncate(6);
         let instance = Self { id };
         durable::write_state(&path, FORMAT, &instance)?;

@@ -11,6 +11,7 @@ use super::options::{Moment, SnapshotOptions};
 use super::place::Place;
 use super::{Snapshot, claim};
 use crate::error::{Error, ErrorKind, Result};
+use crate::random;
 use crate::spec::{SnapshotCreateParams, SnapshotType};
 use crate::validate::validate_snapshot_create;
 use crate::vm::{CancelOnDrop, MicroVm, blocking};
@@ -38,7 +39,7 @@ impl MicroVm {
         let _guard = CancelOnDrop(Arc::clone(&stop));
         let making = Making {
             vm: self.another(),
-            id: uuid::Uuid::new_v4().to_string(),
+            id: random::uuid()?.to_string(),
             place: Place::new(&params.snapshot_path, &params.mem_file_path)?,
             kind: params.snapshot_type.unwrap_or_default(),
             options: options.clone(),

@@ -12,6 +12,7 @@ use crate::keeper::Starting;
 use crate::name::VmId;
 use crate::orchestrator::{SmartVm, make};
 use crate::plan::{self, Plan, Source};
+use crate::random;
 use crate::rundir::Restored;
 use crate::spec::{
     BootSource, Jail, JailMode, Lifetime, MachineConfig, MicroVmSpec, SnapshotLoadParams,
@@ -308,7 +309,7 @@ fn bare_pair(place: &Place, here: Origin) -> Result<Source> {
     Ok(Source {
         manifest: Manifest {
             id: String::new(),
-            vm: uuid::Uuid::new_v4().to_string().parse()?,
+            vm: random::uuid()?.to_string().parse()?,
             created_at: String::new(),
             kind: crate::spec::SnapshotType::Full,
             origin: here,

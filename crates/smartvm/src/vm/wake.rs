@@ -4,11 +4,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::rand::{GetRandomFlags, getrandom};
-
 use super::MicroVm;
 use crate::agent::{Command, MainCommand};
 use crate::error::{Error, ErrorKind, Result};
+use crate::random;
 use crate::rundir::{State, VmState};
 use crate::wiring::Move;
 
@@ -51,10 +50,7 @@ impl MicroVm {
     pub(crate) async fn wake_guest(&self, moves: &[Move]) -> Result<()> {
         let agent = self.agent()?.with_patience(PATIENCE);
         agent.wait_ready(PATIENCE).await?;
-        let mut bytes = [0; 64];
-        let filled = getrandom(&mut bytes, GetRandomFlags::empty())
-            .map_err(|e| Error::new(ErrorKind::Host, "drawing random numbers").because(e))?;
-        agent.add_entropy(&bytes[..filled]).await?;
+        agent.add_entropy(&random::bytes::<64>()?).await?;
         for one in moves {
             agent.move_address(one).await?;
         }
