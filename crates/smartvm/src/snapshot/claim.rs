@@ -24,6 +24,7 @@ use super::usage;
 use crate::durable::sync_dir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
+use crate::name::VmId;
 use crate::rundir::file;
 use crate::step::Step;
 use crate::step::owner::{self, Owner};
@@ -106,6 +107,17 @@ pub(super) fn publish(place: &Place) -> Result<()> {
 /// What is left to do for a snapshot that is whole.
 pub(super) fn settle(place: &Place) -> Result<()> {
     owner::remove(&place.dir())
+}
+
+/// Removes a whole snapshot, of this VM, whose directory's lock is held. It is owned again while
+/// that goes on: so what an interruption leaves is found, as the rest of one in the making is.
+pub(super) fn give_up(place: &Place, vm: &VmId) -> Result<()> {
+    let dir = place.dir();
+    // In no VM's ledger: the rest is nobody's but the collector's.
+    owner::mark(&dir, &Owner::of(vm.as_str(), &dir)?)?;
+    remove_file(place.state())?;
+    remove_file(place.memory())?;
+    remove_claimed(&dir)
 }
 
 /// Removes a snapshot of this owner's that isn't whole; one that is stays.

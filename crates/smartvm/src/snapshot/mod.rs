@@ -170,7 +170,8 @@ impl Snapshot {
         Ok(chain)
     }
 
-    /// Removes it. The state goes first, so that what an interruption leaves is no snapshot.
+    /// Removes it. The state goes first, so that what an interruption leaves is no snapshot, and
+    /// `smartvm gc` removes the rest.
     ///
     /// # Errors
     /// [`ErrorKind::WrongState`] while VMs or diffs need it.
@@ -193,14 +194,7 @@ impl Snapshot {
             let by = format!("by the diff {}, which builds on it", child.display());
             return Err(needed(&by).hint("remove the diff first"));
         }
-        let failed = |path: &Path, e| Error::io("removing", path, e);
-        for file in [self.place.state(), self.place.memory()] {
-            match std::fs::remove_file(file) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(file, e)),
-                _ => {}
-            }
-        }
-        std::fs::remove_dir_all(&dir).map_err(|e| failed(&dir, e))?;
+        claim::give_up(&self.place, &self.manifest.vm)?;
         drop(lock);
         Ok(())
     }

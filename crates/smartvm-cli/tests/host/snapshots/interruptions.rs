@@ -180,6 +180,30 @@ async fn what_a_reboot_left_of_snapshots_is_found_wherever_they_were_made() {
 }
 
 /// Whoever makes a snapshot stands still at a moment until it is let go.
+#[tokio::test]
+async fn a_removal_that_is_interrupted_leaves_no_snapshot_and_gc_ends_it() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let mut vm = large(&smartvm, &corner).await;
+    let place = place(&corner, "going");
+    let before = corner.picture();
+    let snapshot = vm.snapshot(&creation(&place), &quick()).await.unwrap();
+    // Its memory can't be removed: it is in somebody's way.
+    std::fs::remove_file(place.memory()).unwrap();
+    std::fs::create_dir(place.memory()).unwrap();
+    snapshot.remove().unwrap_err();
+    std::fs::remove_dir(place.memory()).unwrap();
+    let refused = Snapshot::open(&place).unwrap_err();
+    assert!(refused.to_string().contains("is not whole"), "{refused:?}");
+    let found = smartvm.gc(false).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(corner.picture(), before);
+    let again = vm.snapshot(&creation(&place), &quick()).await.unwrap();
+    again.remove().unwrap();
+    assert_eq!(smartvm.gc(false).unwrap(), []);
+    vm.stop(StopMode::Kill).await.unwrap();
+}
+
 fn stand_still_at(moment: Moment) -> (Watch, Receiver<()>, Sender<()>) {
     let ((reached, at_it), (go, gone)) = (channel(), channel());
     let gone = Mutex::new(gone);
