@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use ipnet::Ipv4Net;
+use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 
 use super::{Config, Key};
 
@@ -11,6 +12,8 @@ use super::{Config, Key};
 #[derive(Debug, Default)]
 pub(crate) struct DeviceFacts {
     pub(crate) private_key: Option<Key>,
+    /// What some programs tell in its place.
+    pub(crate) public_key: Option<[u8; 32]>,
     pub(crate) listen_port: u16,
     pub(crate) fw_mark: u32,
     pub(crate) peers: Vec<PeerFacts>,
@@ -49,7 +52,7 @@ impl DeviceFacts {
             networks.dedup();
             networks
         };
-        self.private_key.as_ref().map(Key::clamped) == Some(config.private_key.clamped())
+        self.has(&config.private_key)
             && self.fw_mark == config.fw_mark
             && config
                 .listen_port
@@ -61,6 +64,14 @@ impl DeviceFacts {
             })
     }
 
+    fn has(&self, key: &Key) -> bool {
+        match (&self.private_key, self.public_key) {
+            (Some(private), _) => private.clamped() == key.clamped(),
+            (None, Some(public)) => x25519(*key.reveal(), X25519_BASEPOINT_BYTES) == public,
+            (None, None) => false,
+        }
+    }
+
     /// Everything that is sent to a peer.
     pub(crate) fn networks(&self) -> Vec<Ipv4Net> {
         let mut networks: Vec<_> = (self.peers.iter())
@@ -69,5 +80,40 @@ impl DeviceFacts {
         networks.sort();
         networks.dedup();
         networks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pair that `wg genkey` and `wg pubkey` made.
+    const PRIVATE: &str = "MNKBy3XCyW3YcClxyXh5jxRwA/8+TmJNuz4qPxgcWEw=";
+    const PUBLIC: [u8; 32] = [
+        0xa4, 0xb5, 0xa0, 0xdc, 0xc6, 0xa9, 0xf1, 0x20, 0x79, 0x1f, 0x7b, 0xa0, 0xb6, 0x42, 0x17,
+        0x77, 0x4e, 0xb9, 0x46, 0x43, 0x52, 0x04, 0x3c, 0x2c, 0x2b, 0x39, 0x48, 0x31, 0x16, 0x0c,
+        0x85, 0x01,
+    ];
+
+    #[test]
+    fn a_device_is_known_by_either_half_of_its_key() {
+        let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\nPublicKey = {PRIVATE}\n");
+        let config = Config::parse(&text).unwrap();
+        let peer = PeerFacts {
+            public_key: config.peers[0].public_key,
+            ..PeerFacts::default()
+        };
+        let told = |private_key: Option<Key>, public_key| DeviceFacts {
+            private_key,
+            public_key,
+            peers: vec![peer.clone()],
+            ..DeviceFacts::default()
+        };
+        let key = config.private_key.clone();
+        assert!(told(Some(key.clone()), None).is_as(&config));
+        assert!(told(None, Some(PUBLIC)).is_as(&config));
+        assert!(!told(Some(Key::new([7; 32])), Some(PUBLIC)).is_as(&config));
+        assert!(!told(None, Some([7; 32])).is_as(&config));
+        assert!(!told(None, None).is_as(&config));
     }
 }

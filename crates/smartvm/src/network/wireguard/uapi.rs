@@ -96,6 +96,7 @@ fn parse(answer: &str) -> DeviceFacts {
         };
         match (name, facts.peers.last_mut()) {
             ("private_key", None) => facts.private_key = bytes(value).map(Key::new),
+            ("own_public_key", None) => facts.public_key = bytes(value),
             ("listen_port", None) => facts.listen_port = value.parse().unwrap_or(0),
             ("fwmark", None) => facts.fw_mark = value.parse().unwrap_or(0),
             ("public_key", _) => facts.peers.push(PeerFacts {
@@ -162,5 +163,11 @@ mod tests {
         assert_eq!(first.last_handshake, Some(hundred));
         assert_eq!(second.public_key, [0xff; 32]);
         assert_eq!(second.last_handshake, None);
+        // As boringtun answers.
+        let facts = parse(&format!("own_public_key={}\nerrno=0\n", key('1')));
+        assert_eq!(
+            (facts.private_key, facts.public_key),
+            (None, Some([0x11; 32]))
+        );
     }
 }

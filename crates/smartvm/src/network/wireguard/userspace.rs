@@ -20,10 +20,12 @@ use crate::step::process;
 use crate::storage::program;
 
 /// The implementations that are known, the preferred first.
-const PROGRAMS: [&str; 2] = ["wireguard-go", "boringtun-cli"];
+const PROGRAMS: [&str; 2] = ["boringtun-cli", "wireguard-go"];
 /// How long one may take to make its device, or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LOG: &str = "wireguard.log";
+/// So many of its last lines are told when it fails.
+const LAST_LINES: usize = 3;
 
 /// The first one that is there.
 pub(super) fn find() -> Result<PathBuf> {
@@ -59,8 +61,9 @@ pub(super) fn start(program: &Path, dir: &Path, device: &IfName) -> Result<()> {
         .env("LOG_LEVEL", "error")
         .env("WG_PROCESS_FOREGROUND", "1")
         .env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1")
-        // Of boringtun: it stays who it is, as it needs its rights until its end.
-        .env("WG_SUDO", "1")
+        // Of boringtun: it stays who it is, as it needs its rights until its end. Some versions of
+        // it take no other word for yes.
+        .env("WG_SUDO", "true")
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed)?)
@@ -84,7 +87,7 @@ pub(super) fn start(program: &Path, dir: &Path, device: &IfName) -> Result<()> {
         };
         if !alive || Instant::now() > deadline {
             let said = std::fs::read_to_string(dir.join(LOG)).unwrap_or_default();
-            let said = said.lines().last().unwrap_or("it said nothing");
+            let said = last_words(&said);
             return Err(Error::new(
                 ErrorKind::Host,
                 format!("{} doesn't make {device}: {said}", program.display()),
@@ -92,6 +95,17 @@ pub(super) fn start(program: &Path, dir: &Path, device: &IfName) -> Result<()> {
             .hint("it needs root's rights and /dev/net/tun"));
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The last lines of a log, as one.
+fn last_words(log: &str) -> String {
+    let said = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut last: Vec<&str> = said.rev().take(LAST_LINES).collect();
+    last.reverse();
+    match last.is_empty() {
+        true => "it said nothing".to_owned(),
+        false => last.join("; "),
     }
 }
 
