@@ -1,5 +1,6 @@
 //! What the demo and the tests need, fetched once.
 
+mod boringtun;
 mod debian;
 mod firecracker;
 mod kernel;
@@ -63,6 +64,11 @@ impl Setup {
         })
     }
 
+    /// A directory with boringtun, which tests alone take.
+    pub(crate) fn boringtun(&self) -> Result<PathBuf> {
+        boringtun::build(&self.cache)
+    }
+
     /// A directory with a registry for images, which tests alone take.
     pub(crate) fn registry(&self) -> Result<PathBuf> {
         registry::unpack(&self.cache)
@@ -75,7 +81,7 @@ impl Setup {
 /// Those of [`Setup::prepare`], and every part that is missing.
 pub(crate) fn run() -> Result<()> {
     let setup = Setup::prepare(Purpose::Tests)?;
-    let registry = setup.registry();
+    let (registry, boringtun) = (setup.registry(), setup.boringtun());
     let missing: Vec<String> = [
         setup.tools.err(),
         setup.firecracker.err(),
@@ -83,6 +89,7 @@ pub(crate) fn run() -> Result<()> {
         setup.guest_kernel.err(),
         setup.rootfs.err(),
         registry.err(),
+        boringtun.err(),
     ]
     .into_iter()
     .flatten()

@@ -56,6 +56,7 @@ impl Machine<'_> {
         setup.tools.clone()?;
         let firecracker = setup.firecracker.as_ref().map_err(Clone::clone)?;
         setup.registry()?;
+        setup.boringtun()?;
         let test = built.test(tier.name()).ok_or_else(|| {
             Failure::new(format!(
                 "smartvm-cli has no tests of the name {}",

@@ -162,11 +162,8 @@ fn where_nothing_makes_a_tunnel_that_is_told() {
         &way,
         &way.options(WireGuardConfig::Managed(way.managed(way.text("")))),
     );
-    let tools = way.file("tools");
-    std::fs::create_dir(&tools).unwrap();
-    std::os::unix::fs::symlink("/usr/sbin/nft", tools.join("nft")).unwrap();
     let out = smartvm(&config, &["network", "up"])
-        .env("PATH", &tools)
+        .env("PATH", tools(&way))
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(5));
@@ -175,6 +172,70 @@ fn where_nothing_makes_a_tunnel_that_is_told() {
         said.contains("install wireguard-go or boringtun-cli"),
         "{said}"
     );
+}
+
+#[test]
+fn boringtun_works_a_tunnel_where_nothing_else_is_there() {
+    if kernel_has_wireguard() {
+        eprintln!("skipped: this kernel has WireGuard");
+        return;
+    }
+    let way = Way::new();
+    let tunnel = WireGuardConfig::Managed(way.managed(way.text("")));
+    let config = config_file(&way, &way.options(tunnel.clone()));
+    let tools = tools(&way);
+    let cache = std::env::var("SMARTVM_TEST_CACHE")
+        .expect("SMARTVM_TEST_CACHE is not set: run the tests by `cargo xtask test`");
+    let boringtun = Path::new(&cache).join("boringtun/bin/boringtun-cli");
+    std::os::unix::fs::symlink(&boringtun, tools.join("boringtun-cli")).unwrap();
+    let before = way.picture();
+    let network = |verb| {
+        let done = smartvm(&config, &["network", verb])
+            .env("PATH", &tools)
+            .output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{verb}: {done:?}");
+    };
+    network("up");
+    let here = way.network(tunnel);
+    let by = here.status().unwrap().tunnel.unwrap().implementation;
+    assert_eq!(by.as_deref(), Some("boringtun-cli"));
+    way.connect_guest();
+    let fire = Fire::begin(&way);
+    fire.arrives("by boringtun");
+    assert_eq!(here.status().unwrap().drift, [""; 0]);
+    let programs = way.programs();
+    let is_it = |pid: &&u32| {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.ends_with("boringtun-cli"))
+    };
+    let [pid] = programs.iter().filter(is_it).collect::<Vec<_>>()[..] else {
+        panic!("one boringtun: {programs:?}");
+    };
+    let program = ProcessId::of(*pid).unwrap().unwrap();
+    program
+        .open()
+        .unwrap()
+        .unwrap()
+        .signal(Signal::KILL)
+        .unwrap();
+    fire.stays_inside("it is killed");
+    until("there is another", || {
+        here.status().unwrap().drift.is_empty()
+    });
+    fire.arrives("by another");
+    drop(fire);
+    way.disconnect_guest();
+    network("down");
+    assert_eq!(way.picture(), before);
+}
+
+/// A directory with nothing that makes tunnels.
+fn tools(way: &Way) -> std::path::PathBuf {
+    let tools = way.file("tools");
+    std::fs::create_dir(&tools).unwrap();
+    std::os::unix::fs::symlink("/usr/sbin/nft", tools.join("nft")).unwrap();
+    tools
 }
 
 #[test]

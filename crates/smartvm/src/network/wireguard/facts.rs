@@ -109,8 +109,7 @@ mod tests {
             peers: vec![peer.clone()],
             ..DeviceFacts::default()
         };
-        let key = config.private_key.clone();
-        assert!(told(Some(key.clone()), None).is_as(&config));
+        assert!(told(Some(config.private_key.clone()), None).is_as(&config));
         assert!(told(None, Some(PUBLIC)).is_as(&config));
         assert!(!told(Some(Key::new([7; 32])), Some(PUBLIC)).is_as(&config));
         assert!(!told(None, Some([7; 32])).is_as(&config));
