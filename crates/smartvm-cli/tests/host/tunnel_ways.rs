@@ -6,13 +6,12 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use smartvm::ErrorKind;
 use smartvm::network::Network;
-use smartvm::process::ProcessId;
 use smartvm::spec::{SmartVmOptions, WireGuardConfig};
 
 use crate::anothers_tunnel::existing;
 use crate::lab::{network_keeper, pause_network_keeper};
 use crate::support::SMARTVM;
-use crate::tunnel::{Fire, Way, kernel_has_wireguard, run, until};
+use crate::tunnel::{Fire, Way, kernel_has_wireguard, kill, run, until};
 
 #[test]
 fn without_fail_closed_what_the_tunnel_does_not_take_leaves_elsewhere() {
@@ -65,13 +64,7 @@ fn the_networks_keeper_mends_it_by_itself_and_nothing_leaves_meanwhile() {
     way.admit_guest();
     mended("the ruleset is flushed");
     for pid in way.programs() {
-        let program = ProcessId::of(pid).unwrap().unwrap();
-        program
-            .open()
-            .unwrap()
-            .unwrap()
-            .signal(Signal::KILL)
-            .unwrap();
+        kill(pid);
         mended("its program is killed");
     }
     let keeper = network_keeper(&way.file("run")).open().unwrap().unwrap();
@@ -212,13 +205,7 @@ fn boringtun_works_a_tunnel_where_nothing_else_is_there() {
     let [pid] = programs.iter().filter(is_it).collect::<Vec<_>>()[..] else {
         panic!("one boringtun: {programs:?}");
     };
-    let program = ProcessId::of(*pid).unwrap().unwrap();
-    program
-        .open()
-        .unwrap()
-        .unwrap()
-        .signal(Signal::KILL)
-        .unwrap();
+    kill(*pid);
     fire.stays_inside("it is killed");
     until("there is another", || {
         here.status().unwrap().drift.is_empty()

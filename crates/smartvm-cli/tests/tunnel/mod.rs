@@ -11,4 +11,4 @@ mod way;
 
 pub(crate) use fire::Fire;
 pub(crate) use peer::{Peer, kernel_has_wireguard};
-pub(crate) use way::{Way, run, until};
+pub(crate) use way::{Way, kill, run, until};

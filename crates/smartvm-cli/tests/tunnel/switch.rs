@@ -1,11 +1,9 @@
 //! The kill switch under fire.
 
-use rustix::process::Signal;
-use smartvm::process::ProcessId;
 use smartvm::spec::WireGuardConfig;
 
 use super::peer::kernel_has_wireguard;
-use super::{Fire, Way, run};
+use super::{Fire, Way, kill, run};
 use crate::lab::pause_network_keeper;
 
 #[test]
@@ -71,13 +69,7 @@ fn whatever_is_done_to_the_tunnel_nothing_of_the_guests_leaves_elsewhere() {
     mend("the chain again");
 
     for pid in way.programs() {
-        let program = ProcessId::of(pid).unwrap().unwrap();
-        program
-            .open()
-            .unwrap()
-            .unwrap()
-            .signal(Signal::KILL)
-            .unwrap();
+        kill(pid);
     }
     if by != "kernel" {
         fire.stays_inside("its program is killed");

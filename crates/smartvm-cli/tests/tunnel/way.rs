@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 use smartvm::network::Network;
 use smartvm::network::firewall::{VmPort, add_vm};
+use smartvm::process::ProcessId;
 use smartvm::spec::{SmartVmOptions, WireGuardConfig, WireGuardManaged};
 
 use super::peer::{Keys, Peer, interface};
@@ -240,6 +242,13 @@ pub(crate) fn run(line: &str) -> String {
         .unwrap();
     assert!(out.status.success(), "{line}: {out:?}");
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// Kills a program.
+pub(crate) fn kill(pid: u32) {
+    let program = ProcessId::of(pid).unwrap().unwrap();
+    let pidfd = program.open().unwrap().unwrap();
+    pidfd.signal(Signal::KILL).unwrap();
 }
 
 /// Waits until something holds.
