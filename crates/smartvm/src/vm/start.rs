@@ -144,16 +144,14 @@ impl MicroVm {
     async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<Option<MainCommand>> {
         let mut client = self.client();
         client.wait_ready(READY_PATIENCE).await?;
-        let running = client.version().await?;
+        let (running, sealed) = tokio::join!(client.version(), seal(plan));
+        let running = running?;
+        sealed?;
         if running != plan.firecracker_version {
             let planned = plan.firecracker_version;
             let message = format!("Firecracker {running} runs where {planned} was planned for");
             return Err(Error::new(ErrorKind::Host, message)
                 .hint("its executable was replaced meanwhile: try again"));
-        }
-        if plan.root.is_jail() {
-            let root = plan.root.path().to_owned();
-            blocking(move || jail::seal(&root)).await?;
         }
         for request in &plan.requests {
             options.tell(&Event::Configuring {
@@ -222,6 +220,15 @@ impl MicroVm {
             Ok(()) => Error::new(ErrorKind::Vmm, format!("VM {} did not start", self.id())),
         }
     }
+}
+
+/// Takes the chroot of a jailed VM back, while Firecracker comes to itself.
+async fn seal(plan: &Plan) -> Result<()> {
+    if !plan.root.is_jail() {
+        return Ok(());
+    }
+    let root = plan.root.path().to_owned();
+    blocking(move || jail::seal(&root)).await
 }
 
 /// Does the plan's steps through the ledger; returns the Firecracker that it started.
