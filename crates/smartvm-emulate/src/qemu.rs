@@ -115,6 +115,8 @@ impl Qemu<'_> {
             "rootfstype=9p",
             "smartvm.overlay=tmpfs",
             "smartvm.init=agent",
+            // Guests that come and go would have the kernel rewrite itself under TCG.
+            "smartvm.kvm=held",
         ]
         .map(str::to_owned)
         .into();

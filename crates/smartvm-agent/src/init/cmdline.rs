@@ -16,6 +16,8 @@ pub(crate) struct Cmdline {
     pub(crate) mounts: Vec<Mount>,
     /// `smartvm.port=NAME`: serve this virtio port instead of vsock.
     pub(crate) port: Option<String>,
+    /// `smartvm.kvm=held`: a virtual machine is held from the start.
+    pub(crate) holds_kvm: bool,
     /// Words that concern us and can't be understood, for the log.
     pub(crate) problems: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl Cmdline {
                     root.overlay = Some(Overlay::Device(value.to_owned()));
                 }
                 "smartvm.port" if !value.is_empty() => this.port = Some(value.to_owned()),
+                "smartvm.kvm" if value == "held" => this.holds_kvm = true,
                 "smartvm.mount" => match Mount::parse(value) {
                     Some(mount) => this.mounts.push(mount),
                     None => this.problems.push(format!(
@@ -179,7 +182,8 @@ mod tests {
             "console=ttyS0 reboot=k panic=1 pci=off root=PARTUUID=0a-01 rw rootwait \
              rootfstype=ext4 rootflags=noatime,data=ordered init=/lib/systemd/systemd \
              smartvm.overlay=tmpfs smartvm.init=agent smartvm.port=org.smartvm.agent \
-             smartvm.mount=work,/srv/work,9p,trans=virtio,ro smartvm.mount=t,/scratch,tmpfs\n",
+             smartvm.mount=work,/srv/work,9p,trans=virtio,ro smartvm.mount=t,/scratch,tmpfs \
+             smartvm.kvm=held\n",
         );
         let root = cmdline.root.expect("a root");
         assert_eq!(root.source, "PARTUUID=0a-01");
@@ -191,7 +195,7 @@ mod tests {
         let overlay = on_drive.root.expect("a root").overlay;
         assert_eq!(overlay, Some(Overlay::Device("/dev/vdb".to_owned())));
         assert_eq!(cmdline.init, Some("/lib/systemd/systemd".into()));
-        assert!(cmdline.agent_is_init);
+        assert!(cmdline.agent_is_init && cmdline.holds_kvm);
         assert_eq!(cmdline.port.as_deref(), Some("org.smartvm.agent"));
         let work = Mount {
             source: "work".to_owned(),

@@ -15,6 +15,7 @@ mod device;
 mod early;
 mod gpt;
 mod handover;
+mod kvm;
 mod log;
 mod modules;
 mod mounts;
@@ -68,6 +69,7 @@ fn bring_up() -> Result<std::convert::Infallible, Failure> {
         log::error(problem);
     }
     modules::load(&words);
+    let _held = cmdline.holds_kvm.then(kvm::hold);
     network::bring_up(cmdline.ip.as_ref());
     if let Some(root) = &cmdline.root {
         root::mount(root)?;
