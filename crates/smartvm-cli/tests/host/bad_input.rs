@@ -249,6 +249,31 @@ async fn a_firecracker_of_another_version_than_was_planned_for_is_refused_before
     assert_eq!(corner.picture(), before);
 }
 
+#[tokio::test]
+async fn a_firecracker_whose_connection_breaks_before_it_ends_is_told_with_its_last_words() {
+    let corner = Corner::new();
+    let before = corner.picture();
+    let dying = corner.file("firecracker");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {} --version\nexec perl -e '{}' -- \"$@\"\n",
+        crate::support::firecracker().display(),
+        "use IO::Socket::UNIX; my %is = @ARGV; \
+         my $api = IO::Socket::UNIX->new(Local => $is{\"--api-sock\"}, Listen => 1) or die; \
+         close $api->accept; select undef, undef, undef, 0.5; \
+         print STDERR \"no more threads\\n\"; exit 148;"
+    );
+    std::fs::write(&dying, script).unwrap();
+    std::fs::set_permissions(&dying, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut options = corner.options();
+    options.firecracker_binary_path = Some(dying.clone());
+    let error = failure(&corner.smartvm_with(options), &corner.small()).await;
+    std::fs::remove_file(dying).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Vmm, "{error:?}");
+    assert!(error.to_string().contains("no more threads"), "{error}");
+    assert!(error.cleanup().is_empty(), "{error:?}");
+    assert_eq!(corner.picture(), before);
+}
+
 /// Which templates this processor could have, and one of another maker.
 fn templates() -> (&'static str, &'static str) {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();

@@ -26,6 +26,8 @@ use crate::teardown;
 const READY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long `InstanceStart` may take: it loads the kernel and sets up the guest's memory.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long Firecracker may take from the end of its connections to its own.
+const DEATH_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the keeper may take to give everything back.
 const CLEANUP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -66,16 +68,20 @@ impl MicroVm {
         };
         let (link, vmm) = self.take_from_host(plan.clone(), options.clone()).await?;
         self.link = Some(link);
-        let ended = async {
-            match process_ended(&vmm, None).await {
-                Ok(_) => Error::new(ErrorKind::Vmm, "Firecracker ended while it was started"),
-                Err(e) => e,
-            }
-        };
         let configured = tokio::select! {
             configured = self.configure(&plan, options) => configured,
-            failure = ended => Err(failure),
+            ended = process_ended(&vmm, None) => Err(match ended {
+                Ok(_) => Error::new(ErrorKind::Vmm, "Firecracker ended while it was started"),
+                Err(e) => e,
+            }),
         };
+        if let Err(failure) = &configured
+            && is_of_a_connection(failure)
+        {
+            // A process's connections break before it has ended. Whether it has is for the
+            // keeper to tell, which has to see it before it is told to give up.
+            let _ended = process_ended(&vmm, Some(DEATH_PATIENCE)).await;
+        }
         let done = match (configured, plan.spec.lifetime) {
             // Its guest can't end before it is let go.
             (Ok(_main), Some(Lifetime::Detached)) => self.let_go().await,
@@ -220,6 +226,11 @@ impl MicroVm {
             Ok(()) => Error::new(ErrorKind::Vmm, format!("VM {} did not start", self.id())),
         }
     }
+}
+
+/// Whether it isn't what Firecracker answered that failed, but the asking.
+fn is_of_a_connection(failure: &Error) -> bool {
+    std::error::Error::source(failure).is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// Takes the chroot of a jailed VM back, while Firecracker comes to itself.
