@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::state::{self, Phase, State, User, Users};
+use super::namespace::Namespace;
+use super::state::{Phase, State, User, Users};
 use super::{LEDGER, Network, lease, lock, vms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
@@ -122,7 +123,7 @@ pub(super) fn give_back(dir: &Path) -> Result<()> {
     if let Some(state) = State::read(dir)?
         && state.phase == Phase::Up
     {
-        let namespace = state::namespace()?;
+        let namespace = Namespace::here()?;
         if state.namespace != namespace && state.is_of_this_boot()? {
             return Err(Error::new(
                 ErrorKind::WrongState,

@@ -2,7 +2,8 @@
 
 use super::ending::give_back;
 use super::link::Links;
-use super::state::{self, Instance, Phase, State, User, Users, digest};
+use super::namespace::Namespace;
+use super::state::{Instance, Phase, State, User, Users, digest};
 use super::{LEDGER, Network, NetworkStep, drift, firewall, keeper, lease, preflight, tunnel};
 use crate::error::Result;
 use crate::ledger::{self, Ledger};
@@ -47,7 +48,7 @@ impl Network {
             data_dir: self.data_dir.clone(),
             options: digest(&self.options)?,
             boot_id: boot_id()?.to_owned(),
-            namespace: state::namespace()?,
+            namespace: Namespace::here()?,
             nat_interface: Some(plan.nat_interface),
             tunnel: plan.tunnel,
             firewall: None,

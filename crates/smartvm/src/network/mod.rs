@@ -18,6 +18,7 @@ pub mod keeper;
 mod lease;
 mod link;
 mod making;
+mod namespace;
 mod netfilter;
 mod netlink;
 mod port;
@@ -53,6 +54,7 @@ pub use crate::wiring::{
 use ending::give_back_unused;
 use lease::Wanted;
 use making::Care;
+use namespace::Namespace;
 use state::{Instance, State, User, Users};
 use tunnel::TunnelState;
 
@@ -306,7 +308,7 @@ impl Network {
                 self.known.options.get_or_init(|| digest)
             }
         };
-        state.require_same(&self.options, digest, &self.data_dir, state::namespace()?)
+        state.require_same(&self.options, digest, &self.data_dir, Namespace::here()?)
     }
 
     fn lock(&self) -> Result<Lock> {

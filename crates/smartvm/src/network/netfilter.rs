@@ -9,6 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::namespace::Namespace;
 use super::netlink::Socket;
 
 /// This process's socket, and the network namespace that it belongs to.
@@ -16,11 +17,11 @@ use super::netlink::Socket;
 /// It is kept: the kernel closes none before everything that was deleted from the tables is let
 /// go of, and lets nobody change them meanwhile. That takes longer than all else that is done for
 /// a guest that goes.
-static SOCKET: Mutex<Option<(u64, Socket)>> = Mutex::new(None);
+static SOCKET: Mutex<Option<(Namespace, Socket)>> = Mutex::new(None);
 
-/// Asks something of this thread's network namespace, whose inode is told, by the process's socket.
+/// Asks something of the network namespace that this thread is in, by the process's socket.
 pub(super) fn ask<T>(
-    namespace: u64,
+    namespace: Namespace,
     ask: impl FnOnce(&mut Socket) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut slot = SOCKET.lock().unwrap_or_else(PoisonError::into_inner);

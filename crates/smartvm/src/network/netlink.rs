@@ -15,6 +15,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+use super::namespace::Namespace;
 use super::netfilter::Message;
 
 /// How long the kernel may take for one answer.
@@ -25,7 +26,7 @@ const MOST_BYTES: usize = 64 << 10;
 const ANSWER_BYTES: usize = 16 << 10;
 
 /// A socket of rtnetlink that nobody uses, and the network namespace that it belongs to.
-static KEPT: Mutex<Option<(u64, Socket)>> = Mutex::new(None);
+static KEPT: Mutex<Option<(Namespace, Socket)>> = Mutex::new(None);
 
 /// A socket of one netlink protocol.
 #[derive(Debug)]
@@ -56,9 +57,9 @@ impl Socket {
         })
     }
 
-    /// One that was used before in this thread's network namespace, whose inode is told, or a new
+    /// One that was used before in the network namespace that this thread is in, or a new
     /// one; of rtnetlink.
-    pub(crate) fn again(namespace: u64) -> io::Result<Self> {
+    pub(crate) fn again(namespace: Namespace) -> io::Result<Self> {
         let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
         match kept {
             Some((of, socket)) if of == namespace => Ok(socket),
@@ -67,7 +68,7 @@ impl Socket {
     }
 
     /// Keeps one for the next who needs it. What it was asked for last has been read.
-    pub(crate) fn keep(self, namespace: u64) {
+    pub(crate) fn keep(self, namespace: Namespace) {
         *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some((namespace, self));
     }
 

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::link::{Links, NewTap};
 use super::making::Care;
-use super::state::namespace;
+use super::namespace::Namespace;
 use super::{Network, firewall, lease, preflight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress};
@@ -22,7 +22,7 @@ impl Network {
     /// Makes it. Whoever joins a network that is kept looks at nothing: what this port needs is
     /// looked at here, where it has to be asked for anyway, and mended if it isn't there.
     pub(super) fn make_port(&self, new: &NewPort<'_>) -> Result<()> {
-        let here = namespace()?;
+        let here = Namespace::here()?;
         let mut links = Links::again(here)?;
         let looks_ours = self.instance()?.bridge_mac();
         let glance = links.glance(new.bridge)?;
@@ -37,7 +37,7 @@ impl Network {
     }
 
     /// Mends what is missing, and has the port admitted. Returns the bridge.
-    fn mended(&self, links: &mut Links, here: u64, new: &NewPort<'_>) -> Result<u32> {
+    fn mended(&self, links: &mut Links, here: Namespace, new: &NewPort<'_>) -> Result<u32> {
         let lock = self.lock()?;
         if let Some(state) = self.settled()? {
             self.mend(state, Care::Thorough)?;
@@ -58,7 +58,7 @@ impl Network {
     }
 
     /// Has the firewall judge the port, before it can send. False if the tables are gone.
-    fn admit(&self, here: u64, new: &NewPort<'_>) -> Result<bool> {
+    fn admit(&self, here: Namespace, new: &NewPort<'_>) -> Result<bool> {
         let port = self.port(new.tap.name, new.tap.mac, new.ip)?;
         firewall::admit(here, new.bridge, &port)
     }

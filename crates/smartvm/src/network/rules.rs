@@ -6,7 +6,8 @@ use super::Lease;
 use super::firewall::{self, Counters};
 use super::lease::Leases;
 use super::link::Links;
-use super::state::{self, Phase, State};
+use super::namespace::Namespace;
+use super::state::{Phase, State};
 use super::{Network, conntrack, port};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::VmId;
@@ -104,7 +105,7 @@ impl Network {
     /// The state of a network that is whole, of this boot and of this namespace.
     pub(super) fn up_state(&self) -> Result<Option<State>> {
         let state = State::read(&self.dir)?;
-        let here = state::namespace()?;
+        let here = Namespace::here()?;
         Ok(match state {
             Some(state)
                 if state.phase == Phase::Up

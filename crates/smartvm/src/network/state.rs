@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Subnet;
+use super::namespace::Namespace;
 use super::tunnel::TunnelState;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,8 +41,8 @@ pub(super) struct State {
     /// SHA-256 of all options: they hold secrets, which are in no file of ours.
     pub(super) options: String,
     pub(super) boot_id: String,
-    /// The network namespace: its inode.
-    pub(super) namespace: u64,
+    /// What tells the network namespace from others.
+    pub(super) namespace: Namespace,
     /// The interface that traffic leaves by.
     pub(super) nat_interface: Option<String>,
     /// What guests may reach, where it was set in the place of the options'.
@@ -127,7 +128,7 @@ impl State {
         options: &NetworkManagerOptions,
         digest: &str,
         data_dir: &Path,
-        namespace: u64,
+        namespace: Namespace,
     ) -> Result<()> {
         let differs = |what: String| {
             Err(Error::new(
@@ -163,14 +164,6 @@ pub(super) fn digest(of: &impl Serialize) -> Result<String> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect())
-}
-
-/// The inode of this thread's network namespace.
-pub(super) fn namespace() -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let path = "/proc/thread-self/ns/net";
-    let found = std::fs::metadata(path).map_err(|e| Error::io("looking at", path, e))?;
-    Ok(found.ino())
 }
 
 /// Who uses the network: an empty file for each.

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::lease::Wanted;
 use super::link::{Links, NewTap};
+use super::namespace::Namespace;
 use super::port::NewPort;
 use super::route::Routing;
-use super::state::namespace;
 use super::{Network, NetworkStep, ending, firewall, forwarding, keeper, tunnel};
 use crate::error::Result;
 use crate::name::{IfName, MacAddress};
@@ -102,7 +102,7 @@ impl NetworkStep {
                 ip,
                 ..
             } => {
-                let here = namespace()?;
+                let here = Namespace::here()?;
                 let mut links = Links::again(here)?;
                 links.remove(tap, mark, None)?;
                 links.keep(here);

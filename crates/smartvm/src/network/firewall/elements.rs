@@ -7,6 +7,7 @@ use super::VmPort;
 use super::render::{table, vm_policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
+use crate::network::namespace::Namespace;
 use crate::network::netfilter::{Family, Message, Subsystem, ask};
 use crate::network::netlink::is_missing;
 
@@ -31,13 +32,13 @@ const NAME_BYTES: usize = 16;
 /// The kernel's tables, as far as single things of them are looked at or changed.
 pub(super) struct Tables {
     /// Whose they are.
-    namespace: u64,
+    namespace: Namespace,
     bridge: IfName,
 }
 
 impl Tables {
-    /// Those of this thread's network namespace, whose inode is told.
-    pub(super) fn of(namespace: u64, bridge: &IfName) -> Self {
+    /// Those of the network namespace that this thread is in.
+    pub(super) fn of(namespace: Namespace, bridge: &IfName) -> Self {
         Self {
             namespace,
             bridge: bridge.clone(),

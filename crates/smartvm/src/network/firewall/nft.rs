@@ -10,7 +10,7 @@ use super::render::{self, SUBNET_POLICY, Scope, table, vm_policy};
 use super::{Ruleset, VmPort, render as whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::IfName;
-use crate::network::state::namespace;
+use crate::network::namespace::Namespace;
 use crate::spec::FirewallEgress;
 use crate::storage::program;
 
@@ -36,17 +36,17 @@ pub fn remove(bridge: &IfName) -> Result<()> {
 
 /// Whether both tables are there.
 pub fn is_there(bridge: &IfName) -> Result<bool> {
-    Tables::of(namespace()?, bridge).are_there()
+    Tables::of(Namespace::here()?, bridge).are_there()
 }
 
 /// Admits one guest. Nothing that stands is rendered again: elements are added, and the
 /// guest's own policy where it has one. False if the tables are gone.
 pub fn add_vm(bridge: &IfName, vm: &VmPort) -> Result<bool> {
-    admit(namespace()?, bridge, vm)
+    admit(Namespace::here()?, bridge, vm)
 }
 
-/// The same in this thread's network namespace, whose inode is told.
-pub(in crate::network) fn admit(here: u64, bridge: &IfName, vm: &VmPort) -> Result<bool> {
+/// The same in the network namespace that this thread is in.
+pub(in crate::network) fn admit(here: Namespace, bridge: &IfName, vm: &VmPort) -> Result<bool> {
     let tables = Tables::of(here, bridge);
     let Some(has_own_policy) = tables.own_policy(vm)? else {
         return Ok(false);
@@ -60,7 +60,7 @@ pub(in crate::network) fn admit(here: u64, bridge: &IfName, vm: &VmPort) -> Resu
 
 /// Shuts one guest out, and forgets its policy; no matter if it or the tables aren't there.
 pub fn remove_vm(bridge: &IfName, vm: &VmPort) -> Result<()> {
-    let tables = Tables::of(namespace()?, bridge);
+    let tables = Tables::of(Namespace::here()?, bridge);
     tables.shut_out(vm)?;
     if tables.own_policy(vm)? != Some(true) {
         return Ok(());

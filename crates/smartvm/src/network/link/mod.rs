@@ -25,6 +25,7 @@ pub(crate) use route::{DefaultRoute, Route};
 use settings::{Setting, ipv4};
 
 use super::Subnet;
+use super::namespace::Namespace;
 use super::netlink::{Socket, is_missing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress};
@@ -39,13 +40,13 @@ impl Links {
     }
 
     /// The same, over a socket that was used before in this namespace, if there is one.
-    pub(crate) fn again(namespace: u64) -> Result<Self> {
+    pub(crate) fn again(namespace: Namespace) -> Result<Self> {
         let socket = Socket::again(namespace);
         socket.map(Self).map_err(unopened)
     }
 
     /// Keeps the socket for the next who needs it, when all is well.
-    pub(crate) fn keep(self, namespace: u64) {
+    pub(crate) fn keep(self, namespace: Namespace) {
         self.0.keep(namespace);
     }
 
