@@ -19,7 +19,7 @@ pub use recover::Recovered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::{Binary, Version, jailer};
 use crate::host::{self, HostFacts};
-use crate::keeper::{self, Starting};
+use crate::keeper::{self, Keepers};
 use crate::name::VmId;
 use crate::network::Network;
 use crate::plan::{self, Plan};
@@ -74,7 +74,7 @@ pub struct SmartVm {
     options: SmartVmOptions,
     parts: Parts,
     runtime: RuntimeDir,
-    keeper: PathBuf,
+    keepers: Keepers,
     network: Network,
     binary: OnceLock<Binary>,
     jailer: OnceLock<PathBuf>,
@@ -95,7 +95,7 @@ impl SmartVm {
             options,
             parts,
             runtime,
-            keeper,
+            keepers: Keepers::of(keeper),
             network,
             binary: OnceLock::new(),
             jailer: OnceLock::new(),
@@ -108,7 +108,7 @@ impl SmartVm {
             options: self.options.clone(),
             parts: self.parts.clone(),
             runtime: self.runtime.clone(),
-            keeper: self.keeper.clone(),
+            keepers: self.keepers.clone(),
             network: self.network.clone(),
             binary: self.binary.clone(),
             jailer: self.jailer.clone(),
@@ -170,8 +170,8 @@ impl SmartVm {
         found.err()
     }
 
-    pub(crate) fn keeper(&self) -> &Path {
-        &self.keeper
+    pub(crate) fn keepers(&self) -> &Keepers {
+        &self.keepers
     }
 
     /// Validates a spec and plans its VM, without touching the host. Relative paths are
@@ -217,11 +217,11 @@ impl SmartVm {
         let unwired = self.plan(spec)?;
         let planner = self.planner(&valid)?;
         let context = self.check_context(&valid);
-        let (runtime, keeper) = (self.runtime.clone(), self.keeper.clone());
+        let (runtime, keepers) = (self.runtime.clone(), self.keepers.clone());
         let (network, shelf) = (self.network.clone(), self.shelf());
         // Who makes a VM that ends with it is who starts it: soon, as a rule.
-        let starting = (unwired.spec.lifetime.unwrap_or_default() == Lifetime::Owner)
-            .then(|| Starting::begin(keeper.clone()));
+        let starting =
+            (unwired.spec.lifetime.unwrap_or_default() == Lifetime::Owner).then(|| keepers.begin());
         let made = blocking(move || {
             host::check(&valid, &HostFacts::gather_to_check(&[]), &context)?;
             let leases = make::wanted(&network, &unwired.id, &valid, &[])?;
@@ -231,7 +231,7 @@ impl SmartVm {
                     None => Ok(unwired),
                     wiring => planner.plan(&valid, unwired.id, wiring),
                 })?;
-            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
+            Ok(MicroVm::created(run_dir, keepers, network, shelf, plan))
         })
         .await;
         MicroVm::with_keeper(made, starting).await
@@ -266,7 +266,7 @@ impl SmartVm {
     pub fn get(&self, id: &VmId) -> Result<MicroVm> {
         Ok(MicroVm::existing(
             self.runtime.get(id)?,
-            self.keeper.clone(),
+            self.keepers.clone(),
             self.network.clone(),
             self.shelf(),
         ))
@@ -291,9 +291,9 @@ impl SmartVm {
                     .plan(&valid, id.clone(), wiring.as_ref())?
             }
         };
-        let (keeper, network) = (self.keeper.clone(), self.network.clone());
+        let (keepers, network) = (self.keepers.clone(), self.network.clone());
         let shelf = self.shelf();
-        Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
+        Ok(MicroVm::created(run_dir, keepers, network, shelf, plan))
     }
 
     /// What is known of every live VM. One that can't be read doesn't hide the others.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use smartvm::firecracker::exit::Reason;
+use smartvm::process::ProcessId;
 use smartvm::rundir::State;
-use smartvm::vm::StartOptions;
+use smartvm::vm::{StartOptions, StopMode, stop_all};
 
 use crate::support::Corner;
 
@@ -61,7 +62,7 @@ async fn a_keeper_at_rest_goes_on_keeping_and_holds_little() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     vm.pause().await.unwrap();
-    let ended = vm.stop(smartvm::vm::StopMode::Kill).await.unwrap();
+    let ended = vm.stop(StopMode::Kill).await.unwrap();
     assert_eq!(ended.reason, Reason::Killed);
 }
 
@@ -104,25 +105,71 @@ async fn a_keeper_that_keeps_nothing_yet_ends_with_its_handle_and_is_replaced_if
     }
     let corner = Corner::new();
     let smartvm = corner.smartvm();
-    let until = async |many: usize| {
-        let begin = std::time::Instant::now();
-        while idle_keepers().len() != many {
-            assert!(begin.elapsed() < PATIENCE, "{:?}", idle_keepers());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     let vm = smartvm.create(&corner.small()).await.unwrap();
-    until(1).await;
+    until_idle(1).await;
     drop(vm);
-    until(0).await;
+    until_idle(0).await;
     let mut vm = smartvm.create(&corner.small()).await.unwrap();
-    until(1).await;
-    let idle = smartvm::process::ProcessId::of(idle_keepers()[0]).unwrap();
-    let idle = idle.unwrap().open().unwrap().unwrap();
-    idle.signal(Signal::KILL).unwrap();
-    assert!(idle.wait(PATIENCE).unwrap());
+    kill(until_idle(1).await[0]);
     vm.start(&StartOptions::default()).await.unwrap();
-    let ended = vm.stop(smartvm::vm::StopMode::Kill).await.unwrap();
+    let ended = vm.stop(StopMode::Kill).await.unwrap();
     assert_eq!(ended.reason, Reason::Killed);
-    until(0).await;
+}
+
+#[tokio::test]
+async fn from_the_second_vm_on_a_keeper_waits_for_the_next_and_ends_with_its_program() {
+    let test =
+        "keeper::from_the_second_vm_on_a_keeper_waits_for_the_next_and_ends_with_its_program";
+    if !alone(test) {
+        return;
+    }
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let started = async || {
+        let mut vm = smartvm.create(&corner.small()).await.unwrap();
+        vm.start(&StartOptions::default()).await.unwrap();
+        let keeper = vm.state().unwrap().keeper.unwrap();
+        (vm, keeper.pid)
+    };
+    let mut vms = vec![started().await, started().await];
+    let [waits] = until_idle(1).await[..] else {
+        unreachable!("there is one");
+    };
+    let third = started().await;
+    assert_eq!(third.1, waits);
+    vms.push(third);
+    // One that is killed is missed by nobody.
+    let killed = until_idle(1).await[0];
+    kill(killed);
+    let fourth = started().await;
+    assert_ne!(fourth.1, killed);
+    vms.push(fourth);
+    until_idle(1).await;
+    let mut vms: Vec<_> = vms.into_iter().map(|(vm, _)| vm).collect();
+    for ended in stop_all(&mut vms, StopMode::Kill).await {
+        assert_eq!(ended.unwrap().reason, Reason::Killed);
+    }
+    drop((smartvm, vms));
+    until_idle(0).await;
+}
+
+/// Waits until so many keepers keep nothing.
+async fn until_idle(many: usize) -> Vec<u32> {
+    let begin = std::time::Instant::now();
+    loop {
+        let idle = idle_keepers();
+        if idle.len() == many {
+            return idle;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{idle:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Kills one of this process's children, and sees it dead.
+fn kill(pid: u32) {
+    let child = ProcessId::of(pid).unwrap().unwrap();
+    let child = child.open().unwrap().unwrap();
+    child.signal(Signal::KILL).unwrap();
+    assert!(child.wait(PATIENCE).unwrap());
 }

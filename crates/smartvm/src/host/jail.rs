@@ -34,6 +34,9 @@ pub(super) fn check(
     if let Some(limits) = &jail.cgroup {
         cgroup(limits, facts, add);
     }
+    if let Err((problem, advice)) = crate::jail::usable_root() {
+        add(Err(refuse("jail.mode", &problem, advice)));
+    }
     chroot(jail, context, add);
     let Some(net_ns) = &jail.net_ns else { return };
     if !net_ns.exists() {
@@ -45,9 +48,9 @@ pub(super) fn check(
     }
 }
 
-/// Whether chroots can be below this directory, for the doctor.
+/// Whether chroots can be made, and below this directory, for the doctor.
 pub fn doctor_jail(base: &Path) -> Finding {
-    match crate::jail::usable_base(base) {
+    match crate::jail::usable_root().and_then(|()| crate::jail::usable_base(base)) {
         Ok(()) => {
             let found = format!("{} allows device nodes and execution", base.display());
             judge("jail", true, found, "")

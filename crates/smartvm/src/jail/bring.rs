@@ -10,7 +10,7 @@ use super::{Ids, own};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
 
-/// A file that the keeper binds into the chroot, in the mount namespace of the jail.
+/// A file that is bound into the chroot, in the mount namespace of the jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bind {

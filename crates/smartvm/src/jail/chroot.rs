@@ -4,7 +4,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{AtFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -202,6 +202,23 @@ impl Orphan {
         remove(&self.path, owner.vm(), owner.runtime_dir(), note)?;
         super::ids::give_back(&super::leases(base), owner.vm(), owner.runtime_dir())
     }
+}
+
+/// Whether processes can be given another root: that of this one has to be a mount point.
+pub(crate) fn usable_root() -> Result<(), (String, &'static str)> {
+    let flags = (AtFlags::empty(), StatxFlags::empty());
+    let Ok(root) = rustix::fs::statx(rustix::fs::CWD, "/", flags.0, flags.1) else {
+        return Ok(());
+    };
+    let (tells, is) = (root.stx_attributes_mask, root.stx_attributes);
+    let point = StatxAttributes::MOUNT_ROOT;
+    if tells.contains(point) && !is.contains(point) {
+        return Err((
+            "/ is no mount point here, as in a plain chroot".into(),
+            "a root entered by pivot_root, or no jail (--jail off)",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether chroots can be below `base`: device nodes and execution are allowed there, and

@@ -1,8 +1,8 @@
 //! What confines one VM's Firecracker: a user of its own, a chroot, a cgroup.
 //!
 //! The user's files are never changed: neither owner nor mode, nor by hard links, whose owner
-//! is the file's. They are bound into the chroot in a mount namespace that the keeper makes
-//! for the jailer alone: it goes with its processes, so that nothing is left to unmount.
+//! is the file's. They are bound into the chroot in the mount namespace that the jailer makes
+//! for Firecracker alone: it goes with it, so that nothing is left to unmount.
 
 mod bring;
 mod cgroup;
@@ -26,7 +26,7 @@ use crate::step::{Hands, Outcome};
 
 pub(crate) use cgroup::enter as enter_cgroup;
 pub(crate) use cgroup::settings as cgroup_settings;
-pub(crate) use chroot::{Orphan, bases, note, orphans, usable_base};
+pub(crate) use chroot::{Orphan, bases, note, orphans, usable_base, usable_root};
 pub(crate) use inside::{Seen, look};
 
 /// Ids that no distribution gives out: above those of containers, below the kernel's limit.

@@ -15,26 +15,9 @@ use super::Bind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::ProcessId;
 
-/// Runs `spawn` on a thread with a mount namespace of its own, in which the files are bound:
-/// the process that it starts inherits that, and is its only holder. Nothing of it is seen
-/// outside, and nothing is left of it when the process has ended.
-pub(crate) fn with_binds<T: Send>(
-    binds: &[Bind],
-    spawn: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
-    if binds.is_empty() {
-        return spawn();
-    }
-    on_a_thread(|| {
-        enter_own_namespace()?;
-        binds.iter().try_for_each(bind)?;
-        spawn()
-    })
-}
-
 /// Binds files into the mount namespace of a jailed process that runs: `root` is its root as
-/// this process sees it, where the places for the files are. What is bound goes when its place
-/// is removed, or with the process.
+/// this process sees it, where the places for the files are. Nothing of it is seen outside. What
+/// is bound goes when its place is removed, or with the process.
 pub(crate) fn bind_into(process: &ProcessId, root: &Path, binds: &[Bind]) -> Result<()> {
     if binds.is_empty() {
         return Ok(());
@@ -89,15 +72,7 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 fn enter_own_namespace() -> Result<()> {
     let failed = |e: rustix::io::Errno| {
         let cause = std::io::Error::from(e);
-        let error = Error::new(ErrorKind::Host, "making a mount namespace").because(cause);
-        match e {
-            // The jailer would meet it, too.
-            rustix::io::Errno::INVAL => error.hint(
-                "/ is no mount point here, as in a plain chroot: enter it by pivot_root, or do \
-                 without a jail (--jail off)",
-            ),
-            _ => error,
-        }
+        Error::new(ErrorKind::Host, "making a mount namespace").because(cause)
     };
     // SAFETY: file descriptors stay shared; only this thread's view of mounts changes.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;

@@ -10,6 +10,7 @@
 
 mod console_copy;
 mod inbox;
+mod keepers;
 mod link;
 mod process;
 mod rest;
@@ -22,18 +23,18 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use keepers::Keepers;
 pub use link::Link;
 pub use process::run;
 pub(crate) use starting::Starting;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::jail::Bind;
 use crate::process::ProcessId;
 
 /// The hidden verb by which the `smartvm` binary becomes a keeper.
 pub const VERB: &str = "keeper";
 /// The version of what owner and keeper say to each other.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// What one message may have at most, in bytes.
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
 
@@ -45,8 +46,6 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<String>,
     /// Its root: its working directory, and where its pipes are.
     pub(crate) directory: PathBuf,
-    /// Files bound into its chroot.
-    pub(crate) binds: Vec<Bind>,
     /// The cgroup that it is put into.
     pub(crate) cgroup: Option<PathBuf>,
     /// Where its pid is told, if it isn't the process that is started.

@@ -1,7 +1,5 @@
 //! A keeper whose program loads while its VM is still being made.
 
-use std::path::PathBuf;
-
 use tokio::task::JoinHandle;
 
 use super::Link;
@@ -13,10 +11,8 @@ pub(crate) struct Starting(JoinHandle<Result<Link>>);
 
 impl Starting {
     /// Begins to start it, on another thread.
-    pub(crate) fn begin(executable: PathBuf) -> Self {
-        Self(tokio::task::spawn_blocking(move || {
-            Link::spawn(&executable)
-        }))
+    pub(super) fn begin(start: impl FnOnce() -> Result<Link> + Send + 'static) -> Self {
+        Self(tokio::task::spawn_blocking(start))
     }
 
     /// The hold on it.

@@ -123,9 +123,7 @@ impl Vmm {
             .stdin(console_in.try_clone().map_err(failed)?)
             .stdout(OwnedFd::from(stdout_writer))
             .stderr(OwnedFd::from(stderr_writer));
-        let child = jail::mounts::with_binds(&launch.binds, || {
-            spawn_in(&mut command, &launch.directory).map_err(failed)
-        })?;
+        let child = spawn_in(&mut command, &launch.directory).map_err(failed)?;
         // Its ends of the pipes are closed here, so that a stream ends with its writers.
         drop(command);
         let mut vmm = Self::adopt(child, launch, drains, console_in, logs)?;

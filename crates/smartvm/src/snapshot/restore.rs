@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::{Manifest, Origin, Place, Snapshot, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{self, HostFacts};
-use crate::keeper::Starting;
 use crate::name::VmId;
 use crate::orchestrator::{SmartVm, make};
 use crate::plan::{self, Plan, Source};
@@ -86,9 +85,9 @@ impl SmartVm {
         starts: bool,
     ) -> Result<MicroVm> {
         let restorer = self.restorer(params, options)?;
-        let (network, keeper) = (self.network().clone(), self.keeper().to_owned());
+        let (network, keepers) = (self.network().clone(), self.keepers().clone());
         let shelf = self.shelf();
-        let starting = starts.then(|| Starting::begin(keeper.clone()));
+        let starting = starts.then(|| keepers.begin());
         let made = blocking(move || {
             let (source, id) = restorer.verified(None)?;
             // What the plan refuses is refused before anything is made.
@@ -99,7 +98,7 @@ impl SmartVm {
             let (run_dir, plan) = make::make(runtime, &network, &id, &leases, |wiring| {
                 restorer.plan(&source, &id, wiring)
             })?;
-            Ok(MicroVm::created(run_dir, keeper, network, shelf, plan))
+            Ok(MicroVm::created(run_dir, keepers, network, shelf, plan))
         })
         .await;
         MicroVm::with_keeper(made, starting).await

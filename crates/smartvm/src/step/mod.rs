@@ -155,6 +155,13 @@ pub struct Outcome {
     pub listeners: Vec<Bind>,
 }
 
+impl Outcome {
+    /// What is to be bound into the jail.
+    pub(crate) fn into_binds(self) -> impl Iterator<Item = Bind> {
+        self.bind.into_iter().chain(self.listeners)
+    }
+}
+
 /// What steps need from whoever does them.
 pub struct Hands<'a> {
     /// The VM's keeper, which starts its Firecracker; steps at run time have none.
@@ -163,7 +170,7 @@ pub struct Hands<'a> {
     pub network: Option<&'a Network>,
     /// Whether the work should end now.
     pub cancelled: &'a dyn Fn() -> bool,
-    /// What the steps before came to: leased ids, files to bind.
+    /// What the steps before came to: leased ids.
     pub before: &'a [Outcome],
 }
 
@@ -228,12 +235,6 @@ impl Step {
                     executable: executable.clone(),
                     args: args.clone(),
                     directory: directory.clone(),
-                    binds: hands
-                        .before
-                        .iter()
-                        .flat_map(|it| it.bind.iter().chain(&it.listeners))
-                        .cloned()
-                        .collect(),
                     cgroup: cgroup.clone(),
                     pid_file: None,
                     pumps: pumps.clone(),

@@ -24,7 +24,6 @@ mod update;
 mod wake;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -44,7 +43,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::firecracker::socket::Socket;
-use crate::keeper::{Link, Starting};
+use crate::keeper::{Keepers, Link, Starting};
 use crate::name::VmId;
 use crate::network::Network;
 use crate::plan::Plan;
@@ -84,7 +83,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct MicroVm {
     run_dir: RunDir,
-    keeper_executable: PathBuf,
+    keepers: Keepers,
     pub(crate) network: Network,
     /// Where its snapshots are found again.
     pub(crate) shelf: Shelf,
@@ -99,14 +98,14 @@ pub struct MicroVm {
 impl MicroVm {
     pub(crate) fn created(
         run_dir: RunDir,
-        keeper_executable: PathBuf,
+        keepers: Keepers,
         network: Network,
         shelf: Shelf,
         plan: Plan,
     ) -> Self {
         Self {
             run_dir,
-            keeper_executable,
+            keepers,
             network,
             shelf,
             plan: Some(plan),
@@ -128,13 +127,13 @@ impl MicroVm {
 
     pub(crate) fn existing(
         run_dir: RunDir,
-        keeper_executable: PathBuf,
+        keepers: Keepers,
         network: Network,
         shelf: Shelf,
     ) -> Self {
         Self {
             run_dir,
-            keeper_executable,
+            keepers,
             network,
             shelf,
             plan: None,
@@ -148,7 +147,7 @@ impl MicroVm {
     pub(crate) fn another(&self) -> Self {
         Self::existing(
             self.run_dir.clone(),
-            self.keeper_executable.clone(),
+            self.keepers.clone(),
             self.network.clone(),
             self.shelf.clone(),
         )

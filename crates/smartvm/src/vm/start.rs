@@ -11,7 +11,7 @@ use crate::agent::MainCommand;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::Reason;
 use crate::firecracker::model::Action;
-use crate::jail;
+use crate::jail::{self, Bind};
 use crate::keeper::Link;
 use crate::ledger::Ledger;
 use crate::network::Network;
@@ -66,10 +66,10 @@ impl MicroVm {
                     )
                 }));
         };
-        let (link, vmm) = self.take_from_host(plan.clone(), options.clone()).await?;
+        let (link, vmm, binds) = self.take_from_host(plan.clone(), options.clone()).await?;
         self.link = Some(link);
         let configured = tokio::select! {
-            configured = self.configure(&plan, options) => configured,
+            configured = self.configure(&plan, &vmm, binds, options) => configured,
             ended = process_ended(&vmm, None) => Err(match ended {
                 Ok(_) => Error::new(ErrorKind::Vmm, "Firecracker ended while it was started"),
                 Err(e) => e,
@@ -88,29 +88,34 @@ impl MicroVm {
             (configured, _) => configured.map(drop),
         };
         match done {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let keepers = self.keepers.clone();
+                drop(tokio::task::spawn_blocking(move || keepers.prepare()));
+                Ok(())
+            }
             Err(failure) => Err(self.give_up(failure).await),
         }
     }
 
-    /// The part that works on files and processes.
+    /// The part that works on files and processes. Returns the keeper, its Firecracker, and what
+    /// has to be bound into its jail.
     async fn take_from_host(
         &mut self,
         plan: Plan,
         options: StartOptions,
-    ) -> Result<(Link, ProcessId)> {
+    ) -> Result<(Link, ProcessId, Vec<Bind>)> {
         let begun = match self.keeper.take() {
             Some(starting) => starting.link().await.ok().filter(Link::lives),
             None => None,
         };
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&stop));
-        let (run_dir, executable) = (self.run_dir.clone(), self.keeper_executable.clone());
+        let (run_dir, keepers) = (self.run_dir.clone(), self.keepers.clone());
         let network = self.network.clone();
         blocking(move || {
             let mut held = Held::take(run_dir.clone(), Operation::Start)?;
             // Before anything is written: its program starts while this goes on.
-            let keeper = begun.map_or_else(|| Link::spawn(&executable), Ok);
+            let keeper = begun.map_or_else(|| keepers.next(), Ok);
             let kept = keeper.and_then(|mut link| {
                 link.keep(&run_dir, plan.spec.max_runtime_s)?;
                 Ok(link)
@@ -132,27 +137,33 @@ impl MicroVm {
             };
             let done = (|| {
                 options.tell(&Event::KeeperStarted)?;
-                let vmm = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
+                let (vmm, binds) = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
                 state.vmm = Some(vmm.clone());
                 run_dir.write_state(&state)?;
-                Ok(vmm)
+                Ok((vmm, binds))
             })();
             // The keeper needs the lock to clean up.
             drop(lock);
             match done {
-                Ok(vmm) => Ok((link, vmm)),
+                Ok((vmm, binds)) => Ok((link, vmm, binds)),
                 Err(e) => Err(abandon(&run_dir, link, e)),
             }
         })
         .await
     }
 
-    async fn configure(&self, plan: &Plan, options: &StartOptions) -> Result<Option<MainCommand>> {
+    async fn configure(
+        &self,
+        plan: &Plan,
+        vmm: &ProcessId,
+        binds: Vec<Bind>,
+        options: &StartOptions,
+    ) -> Result<Option<MainCommand>> {
         let mut client = self.client();
         client.wait_ready(READY_PATIENCE).await?;
-        let (running, sealed) = tokio::join!(client.version(), seal(plan));
+        let (running, furnished) = tokio::join!(client.version(), furnish(plan, vmm, binds));
         let running = running?;
-        sealed?;
+        furnished?;
         if running != plan.firecracker_version {
             let planned = plan.firecracker_version;
             let message = format!("Firecracker {running} runs where {planned} was planned for");
@@ -233,16 +244,22 @@ fn is_of_a_connection(failure: &Error) -> bool {
     std::error::Error::source(failure).is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
-/// Takes the chroot of a jailed VM back, while Firecracker comes to itself.
-async fn seal(plan: &Plan) -> Result<()> {
+/// Takes the chroot of a jailed VM back and binds the user's files into it, while Firecracker
+/// comes to itself: it needs none of them before it is told of them.
+async fn furnish(plan: &Plan, vmm: &ProcessId, binds: Vec<Bind>) -> Result<()> {
     if !plan.root.is_jail() {
         return Ok(());
     }
-    let root = plan.root.path().to_owned();
-    blocking(move || jail::seal(&root)).await
+    let (root, vmm) = (plan.root.path().to_owned(), vmm.clone());
+    blocking(move || {
+        jail::seal(&root)?;
+        jail::mounts::bind_into(&vmm, &root, &binds)
+    })
+    .await
 }
 
-/// Does the plan's steps through the ledger; returns the Firecracker that it started.
+/// Does the plan's steps through the ledger; returns the Firecracker that it started, and what
+/// has to be bound into its jail.
 fn do_steps(
     run_dir: &RunDir,
     plan: &Plan,
@@ -250,7 +267,7 @@ fn do_steps(
     link: &mut Link,
     options: &StartOptions,
     stop: &AtomicBool,
-) -> Result<ProcessId> {
+) -> Result<(ProcessId, Vec<Bind>)> {
     // What was leased when the VM was made is in the ledger already.
     let path = run_dir.file(file::LEDGER);
     let mut ledger = match Ledger::open(&path)? {
@@ -298,7 +315,9 @@ fn do_steps(
         .iter()
         .rev()
         .find_map(|entry| entry.outcome.as_ref()?.process.clone());
-    vmm.ok_or_else(|| Error::new(ErrorKind::Vmm, "the plan starts no Firecracker"))
+    let vmm = vmm.ok_or_else(|| Error::new(ErrorKind::Vmm, "the plan starts no Firecracker"))?;
+    let binds = before.into_iter().flat_map(Outcome::into_binds);
+    Ok((vmm, binds.collect()))
 }
 
 /// Has the keeper give everything back, and adds what it could not to the failure. If the

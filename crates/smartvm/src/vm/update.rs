@@ -353,7 +353,7 @@ async fn swap(
             };
             ledger.run(step, |step| {
                 let outcome = step.apply(&mut hands)?;
-                binds.extend(outcome.bind.clone());
+                binds.extend(outcome.clone().into_binds());
                 Ok(outcome)
             })
         });

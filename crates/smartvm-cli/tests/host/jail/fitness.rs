@@ -144,13 +144,13 @@ fn where_the_root_is_no_mount_point_a_jail_is_refused_with_the_way_out() {
     for jail in ["required", "auto"] {
         let error = refusal(&mut run(jail), 5);
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("making a mount namespace"), "{error}");
-        let hint = error["hint"].as_str().unwrap();
-        assert!(hint.contains("/ is no mount point here"), "{error}");
-        assert!(
-            hint.contains("pivot_root") && hint.contains("--jail off"),
-            "{error}"
-        );
+        for part in [
+            "jail.mode: / is no mount point here",
+            "pivot_root",
+            "--jail off",
+        ] {
+            assert!(message.contains(part), "{error}");
+        }
         corner.becomes(&before, jail);
     }
 }
