@@ -59,7 +59,7 @@ impl Network {
             let mut ledger = Ledger::create(&self.dir.join(LEDGER))?;
             for step in plan.steps {
                 ledger.run(&Step::Network(step), |step| match step {
-                    Step::Network(step) => step.apply(self, None),
+                    Step::Network(step) => step.apply(self),
                     _ => Ok(crate::step::Outcome::default()),
                 })?;
             }
@@ -98,7 +98,7 @@ impl Network {
         let kept = keeper::alive(&self.dir)?.is_some();
         match &bridge {
             None => {
-                preflight::bridge_step(self, &instance).apply(self, None)?;
+                preflight::bridge_step(self, &instance).apply(self)?;
                 let leases = lease::Leases::in_dir(&self.dir).all()?;
                 for lease in leases.into_iter().flatten() {
                     links.attach(&lease.tap, &self.bridge, !self.guests_may_talk())?;
@@ -129,7 +129,7 @@ impl Network {
         }
         match kept {
             true => Ok(()),
-            false => preflight::keeper_step(self)?.apply(self, None).map(drop),
+            false => preflight::keeper_step(self)?.apply(self).map(drop),
         }
     }
 
@@ -161,7 +161,7 @@ impl Network {
             let Some(interface) = interface else { continue };
             let also: Vec<IfName> = also.into_iter().cloned().collect();
             if let Some(step) = preflight::forward_step(interface, &self.bridge, &also)? {
-                ledger.run(&Step::Network(step.clone()), |_| step.apply(self, None))?;
+                ledger.run(&Step::Network(step.clone()), |_| step.apply(self))?;
             }
         }
         Ok(())

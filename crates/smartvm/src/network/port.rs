@@ -1,5 +1,6 @@
 //! A guest's port of the bridge: its TAP device, and what the firewall admits there.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 
 use super::link::{Links, NewTap};
@@ -21,7 +22,8 @@ pub(super) struct NewPort<'a> {
 impl Network {
     /// Makes it. Whoever joins a network that is kept looks at nothing: what this port needs is
     /// looked at here, where it has to be asked for anyway, and mended if it isn't there.
-    pub(super) fn make_port(&self, new: &NewPort<'_>) -> Result<()> {
+    /// Returns the TAP device's file, to be closed before somebody attaches to that.
+    pub(super) fn make_port(&self, new: &NewPort<'_>) -> Result<File> {
         let here = Namespace::here()?;
         let mut links = Links::again(here)?;
         let looks_ours = self.instance()?.bridge_mac();
@@ -31,9 +33,9 @@ impl Network {
             Some(bridge) if self.admit(here, new)? => bridge.index,
             _ => self.mended(&mut links, here, new)?,
         };
-        links.make_tap(&new.tap, bridge)?;
+        let tap = links.make_tap(&new.tap, bridge)?;
         links.keep(here);
-        Ok(())
+        Ok(tap)
     }
 
     /// Mends what is missing, and has the port admitted. Returns the bridge.

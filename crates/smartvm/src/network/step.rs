@@ -1,5 +1,6 @@
 //! The network's effects on the host, each with its undo.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 
 use super::lease::Wanted;
@@ -13,8 +14,18 @@ use crate::name::{IfName, MacAddress};
 use crate::step::Outcome;
 
 impl NetworkStep {
-    /// Does it; `user` is the VM's own, where it has one.
-    pub(crate) fn apply(&self, network: &Network, user: Option<u32>) -> Result<Outcome> {
+    /// Does it, for the host.
+    pub(crate) fn apply(&self, network: &Network) -> Result<Outcome> {
+        self.apply_for_vm(network, None, &mut Vec::new())
+    }
+
+    /// Does it; `user` is the VM's own, where it has one. What may be closed later is left `open`.
+    pub(crate) fn apply_for_vm(
+        &self,
+        network: &Network,
+        user: Option<u32>,
+        open: &mut Vec<File>,
+    ) -> Result<Outcome> {
         match self {
             Self::LeaseAddress {
                 vm,
@@ -54,11 +65,11 @@ impl NetworkStep {
                     mark,
                     isolated: *isolated,
                 };
-                network.make_port(&NewPort {
+                open.push(network.make_port(&NewPort {
                     tap,
                     bridge,
                     ip: *ip,
-                })?;
+                })?);
             }
             Self::ApplyFirewall { rules } => firewall::apply(rules)?,
             Self::MakeBridge {

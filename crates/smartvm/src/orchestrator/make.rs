@@ -71,7 +71,7 @@ fn lease(run_dir: &RunDir, network: &Network, steps: &[NetworkStep]) -> Result<V
     }
     let mut ledger = Ledger::create(&run_dir.file(file::LEDGER))?;
     for step in steps {
-        ledger.run(&Step::Network(step.clone()), |_| step.apply(network, None))?;
+        ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
     }
     let outcomes = ledger
         .entries()

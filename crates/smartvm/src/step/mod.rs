@@ -8,6 +8,7 @@ pub(crate) mod owner;
 pub(crate) mod process;
 mod words;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,9 @@ pub struct Hands<'a> {
     pub cancelled: &'a dyn Fn() -> bool,
     /// What the steps before came to: leased ids.
     pub before: &'a [Outcome],
+    /// The files of TAP devices that were made. To close one takes the kernel longer than most
+    /// steps: it is done while Firecracker starts, and before it is told of them.
+    pub open: &'a mut Vec<File>,
 }
 
 impl Hands<'_> {
@@ -220,7 +224,8 @@ impl Step {
                 let network = hands.network.ok_or_else(|| {
                     Error::new(ErrorKind::WrongState, "only a VM's start joins the network")
                 })?;
-                return step.apply(network, hands.leased_ids().map(|ids| ids.uid));
+                let user = hands.leased_ids().map(|ids| ids.uid);
+                return step.apply_for_vm(network, user, hands.open);
             }
             Self::Jail(step) => return step.apply(hands),
             Self::SpawnVmm {

@@ -277,6 +277,7 @@ fn do_steps(
     let prepared = ledger.entries().len();
     let total = plan.steps.len();
     let mut before = Vec::with_capacity(total);
+    let mut open = Vec::new();
     for (number, step) in plan.steps.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(cancelled());
@@ -295,6 +296,7 @@ fn do_steps(
             network: Some(network),
             cancelled: &|| stop.load(Ordering::Relaxed),
             before: &before,
+            open: &mut open,
         };
         let mut outcome = Outcome::default();
         ledger.run(step, |step| {

@@ -350,6 +350,7 @@ async fn swap(
                 network: None,
                 cancelled: &|| false,
                 before: &before,
+                open: &mut Vec::new(),
             };
             ledger.run(step, |step| {
                 let outcome = step.apply(&mut hands)?;

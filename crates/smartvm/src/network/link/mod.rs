@@ -7,6 +7,7 @@ mod settings;
 mod tap;
 mod tunnel;
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -174,8 +175,8 @@ impl Links {
 
     /// Makes a TAP device for the user with this id, on the bridge, and switches it on. It
     /// is marked before it can outlive this process. Off the bridge, nothing that comes in by it
-    /// passes: no way back leads there.
-    pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>, bridge: u32) -> Result<()> {
+    /// passes: no way back leads there. Returns its file: it can be attached to when that is closed.
+    pub(crate) fn make_tap(&mut self, tap: &NewTap<'_>, bridge: u32) -> Result<File> {
         let told = |what: &str, e| failed(what, tap.name.as_str(), e);
         let made = tap::Tap::make(tap.name, tap.owner).map_err(|e| {
             let taken = e.raw_os_error() == Some(libc::EBUSY);

@@ -41,10 +41,11 @@ impl Tap {
         Ok(Self(file))
     }
 
-    /// From now on it stays when this value goes.
-    pub(super) fn keep(self) -> io::Result<()> {
+    /// From now on it stays when its file is closed, which is returned.
+    pub(super) fn keep(self) -> io::Result<File> {
         // SAFETY: TUNSETPERSIST takes 0 or 1 as its argument itself.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETPERSIST, 1 as libc::c_ulong) })
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETPERSIST, 1 as libc::c_ulong) })?;
+        Ok(self.0)
     }
 }
 

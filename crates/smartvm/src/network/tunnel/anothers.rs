@@ -66,7 +66,7 @@ pub(in crate::network) fn follow(network: &Network, state: &mut TunnelState) -> 
     };
     for address in now.iter().filter(|one| !state.theirs.contains(one)) {
         let step = lead_from(*address, state);
-        ledger.run(&Step::Network(step.clone()), |_| step.apply(network, None))?;
+        ledger.run(&Step::Network(step.clone()), |_| step.apply(network))?;
     }
     let is_gone = |_, entry: &Entry| {
         matches!(&entry.step, Step::Network(NetworkStep::LeadFrom { address, .. })

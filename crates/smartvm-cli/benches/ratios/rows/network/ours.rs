@@ -1,6 +1,7 @@
 //! What smartvm does for one more VM: its steps, as a start takes them.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -16,7 +17,30 @@ pub(super) struct Ours {
     pub(super) network: Network,
     dir: PathBuf,
     spec: MicroVmSpec,
-    up: Mutex<HashMap<usize, Vec<(Step, Outcome)>>>,
+    up: Mutex<HashMap<usize, Up>>,
+}
+
+/// What is up of one VM.
+#[derive(Default)]
+struct Up {
+    steps: Vec<(Step, Outcome)>,
+    /// What a start closes while Firecracker comes up.
+    open: Vec<File>,
+}
+
+impl Up {
+    fn apply(&mut self, step: Step, network: &Network) -> Outcome {
+        let mut hands = Hands {
+            keeper: None,
+            network: Some(network),
+            cancelled: &|| false,
+            before: &[],
+            open: &mut self.open,
+        };
+        let outcome = step.apply(&mut hands).unwrap();
+        self.steps.push((step, outcome.clone()));
+        outcome
+    }
 }
 
 impl Ours {
@@ -40,16 +64,6 @@ impl Ours {
         let mark = self.network.wiring(Vec::new()).unwrap().mark;
         format!("sv{}-", mark.split(' ').next_back().unwrap())
     }
-
-    fn apply(&self, step: &Step) -> Outcome {
-        let mut hands = Hands {
-            keeper: None,
-            network: Some(&self.network),
-            cancelled: &|| false,
-            before: &[],
-        };
-        step.apply(&mut hands).unwrap()
-    }
 }
 
 impl Way for Ours {
@@ -65,21 +79,18 @@ impl Way for Ours {
             firewall: None,
             before: None,
         });
-        let outcome = self.apply(&lease);
-        let leased = outcome.lease.clone().unwrap();
+        let mut up = Up::default();
+        let leased = up.apply(lease, &self.network).lease.unwrap();
         let wiring = self.network.wiring(vec![leased]).unwrap();
-        let steps = wiring.connect(&vm, &self.spec, &[]).unwrap().steps;
-        let mut done = vec![(lease, outcome)];
-        for step in steps {
-            let step = Step::Network(step);
-            let outcome = self.apply(&step);
-            done.push((step, outcome));
+        for step in wiring.connect(&vm, &self.spec, &[]).unwrap().steps {
+            up.apply(Step::Network(step), &self.network);
         }
-        self.up.lock().unwrap().insert(number, done);
+        self.up.lock().unwrap().insert(number, up);
     }
 
     fn down(&self, number: usize) {
-        let steps = self.up.lock().unwrap().remove(&number).unwrap();
+        let Up { steps, open } = self.up.lock().unwrap().remove(&number).unwrap();
+        drop(open);
         for (step, outcome) in steps.iter().rev() {
             step.undo(Some(outcome)).unwrap();
         }
