@@ -41,7 +41,7 @@ pub(super) struct State {
     /// SHA-256 of all options: they hold secrets, which are in no file of ours.
     pub(super) options: String,
     pub(super) boot_id: String,
-    /// What tells the network namespace from others.
+    /// The network namespace that it is in.
     pub(super) namespace: Namespace,
     /// The interface that traffic leaves by.
     pub(super) nat_interface: Option<String>,
