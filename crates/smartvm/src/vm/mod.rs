@@ -36,6 +36,7 @@ pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 
+use self::held::Held;
 use self::kept::{Kept, Left};
 use crate::agent::Agent;
 use crate::durable::Remembered;
@@ -223,17 +224,11 @@ impl MicroVm {
             client: Client::over(held.state.api_socket(&self.run_dir)),
             state: Remembered::default(),
         });
-        if operation == Operation::Resume && held.state.agent.is_some() {
-            client.send(&request).await?;
-            let woken = self.wake_guest(&held.state.moves).await;
-            if woken.is_ok() {
-                held.state.moves.clear();
-            }
-            // It runs, whatever its agent says.
-            held.done().await?;
-            return woken;
-        }
         if operation == Operation::Resume {
+            if held.state.agent.is_some() {
+                client.send(&request).await?;
+                return self.wake_up(held).await;
+            }
             held.state.moves.clear();
         }
         let (sent, prepared) = tokio::join!(client.send(&request), held.prepare());
@@ -245,6 +240,17 @@ impl MicroVm {
             self.kept.leave(Left { client, state });
         }
         Ok(())
+    }
+
+    /// Ends a resume whose guest has an agent, which wakes it before the VM counts as running.
+    async fn wake_up(&self, mut held: Held) -> Result<()> {
+        let woken = self.wake_guest(&held.state.moves).await;
+        if woken.is_ok() {
+            held.state.moves.clear();
+        }
+        // It runs, whatever its agent says.
+        held.done().await?;
+        woken
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its
