@@ -3,6 +3,7 @@
 //! What is on disk of VMs with a network is read all the same, and given back by a smartvm that
 //! has it: their own keepers, or `smartvm gc`.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -80,8 +81,17 @@ impl Network {
 }
 
 impl NetworkStep {
-    pub(crate) fn apply(&self, _network: &Network, _user: Option<u32>) -> Result<Outcome> {
+    pub(crate) fn apply(&self, _network: &Network) -> Result<Outcome> {
         Err(left_out(&format!("can't {self}")).hint(BUILD))
+    }
+
+    pub(crate) fn apply_for_vm(
+        &self,
+        network: &Network,
+        _user: Option<u32>,
+        _open: &mut Vec<File>,
+    ) -> Result<Outcome> {
+        self.apply(network)
     }
 
     /// # Errors
