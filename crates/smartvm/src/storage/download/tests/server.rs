@@ -147,6 +147,7 @@ impl Server {
     }
 
     /// Host and port.
+    #[cfg(feature = "oci")]
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
