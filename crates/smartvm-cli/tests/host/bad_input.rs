@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::file;
@@ -198,14 +199,20 @@ async fn staging_on_a_full_disk_is_refused_with_the_figures_and_leaves_nothing()
     assert_eq!(after, before);
 }
 
+/// Writes a program of this name.
+fn program(corner: &Corner, name: &str, script: &str) -> PathBuf {
+    let path = corner.file(name);
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 #[tokio::test]
 async fn a_keeper_or_firecracker_that_is_none_is_refused_and_leaves_nothing() {
     let corner = Corner::new();
     let before = corner.picture();
     let smartvm = corner.smartvm();
-    let impostor = corner.file("impostor");
-    std::fs::write(&impostor, "#!/bin/true\n").unwrap();
-    std::fs::set_permissions(&impostor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let impostor = program(&corner, "impostor", "#!/bin/true\n");
     let mut parts = smartvm::Parts::default();
     parts.keeper = Some(impostor.clone());
     parts.assume_kvm = true;
@@ -229,13 +236,11 @@ async fn a_firecracker_of_another_version_than_was_planned_for_is_refused_before
     let corner = Corner::new();
     let before = corner.picture();
     // As if its executable were replaced between the plan and the start.
-    let liar = corner.file("firecracker");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = --version ] && exec echo Firecracker v1.13.0\nexec {} \"$@\"\n",
         crate::support::firecracker().display()
     );
-    std::fs::write(&liar, script).unwrap();
-    std::fs::set_permissions(&liar, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let liar = program(&corner, "firecracker", &script);
     let mut options = corner.options();
     options.firecracker_binary_path = Some(liar.clone());
     let error = failure(&corner.smartvm_with(options), &corner.large()).await;
@@ -253,7 +258,6 @@ async fn a_firecracker_of_another_version_than_was_planned_for_is_refused_before
 async fn a_firecracker_whose_connection_breaks_before_it_ends_is_told_with_its_last_words() {
     let corner = Corner::new();
     let before = corner.picture();
-    let dying = corner.file("firecracker");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = --version ] && exec {} --version\nexec perl -e '{}' -- \"$@\"\n",
         crate::support::firecracker().display(),
@@ -262,8 +266,7 @@ async fn a_firecracker_whose_connection_breaks_before_it_ends_is_told_with_its_l
          close $api->accept; select undef, undef, undef, 0.5; \
          print STDERR \"no more threads\\n\"; exit 148;"
     );
-    std::fs::write(&dying, script).unwrap();
-    std::fs::set_permissions(&dying, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let dying = program(&corner, "firecracker", &script);
     let mut options = corner.options();
     options.firecracker_binary_path = Some(dying.clone());
     let error = failure(&corner.smartvm_with(options), &corner.small()).await;

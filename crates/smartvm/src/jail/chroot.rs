@@ -4,7 +4,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -206,13 +206,13 @@ impl Orphan {
 
 /// Whether processes can be given another root: that of this one has to be a mount point.
 pub(crate) fn usable_root() -> Result<(), (String, &'static str)> {
-    let flags = (AtFlags::empty(), StatxFlags::empty());
-    let Ok(root) = rustix::fs::statx(rustix::fs::CWD, "/", flags.0, flags.1) else {
-        return Ok(());
-    };
-    let (tells, is) = (root.stx_attributes_mask, root.stx_attributes);
-    let point = StatxAttributes::MOUNT_ROOT;
-    if tells.contains(point) && !is.contains(point) {
+    let root = rustix::fs::statx(CWD, "/", AtFlags::empty(), StatxFlags::empty());
+    // Before Linux 5.8 the kernel doesn't tell.
+    let is_none = root.is_ok_and(|root| {
+        let point = StatxAttributes::MOUNT_ROOT;
+        root.stx_attributes_mask.contains(point) && !root.stx_attributes.contains(point)
+    });
+    if is_none {
         return Err((
             "/ is no mount point here, as in a plain chroot".into(),
             "a root entered by pivot_root, or no jail (--jail off)",

@@ -57,7 +57,7 @@ pub(crate) fn bind_into(process: &ProcessId, root: &Path, binds: &[Bind]) -> Res
 }
 
 /// What is done to a thread's namespaces is done to that thread alone.
-fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+fn on_a_thread(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| {
         let failed = |_| {
             Err(Error::new(

@@ -24,7 +24,8 @@ const FEWER: usize = 10;
 
 pub(crate) const ONE: Row = Row {
     name: "network-one",
-    about: "lease, TAP and firewall of one more VM / the same by raw netlink and ioctl",
+    about: "lease, TAP and firewall of one more VM, whose start closes the TAP later / the same by \
+            raw netlink and ioctl, the TAP closed",
     target: Some(1.2),
     measure: |corner, pairs| one::<Raw>(corner, pairs),
 };
