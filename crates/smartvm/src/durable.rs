@@ -128,10 +128,19 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 /// `format`, or a damaged file, is [`ErrorKind::Corrupt`]. To `T` the format is an unknown field,
 /// which it must let pass.
 pub fn read_state<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>> {
-    match read_bounded(path, MAX_STATE_BYTES)? {
-        Some(bytes) => parse_state(path, format, &bytes).map(Some),
-        None => Ok(None),
-    }
+    Ok(open_state(path, format)?.map(|(_file, says)| says))
+}
+
+/// The same; returns the file, too, which is this one for as long as it has a name.
+pub(crate) fn open_state<T: DeserializeOwned>(
+    path: &Path,
+    format: u32,
+) -> Result<Option<(File, T)>> {
+    let Some(file) = open(path)? else {
+        return Ok(None);
+    };
+    let says = parse_state(path, format, &read_open(&file, path, MAX_STATE_BYTES)?)?;
+    Ok(Some((file, says)))
 }
 
 fn parse_state<T: DeserializeOwned>(path: &Path, format: u32, bytes: &[u8]) -> Result<T> {

@@ -99,6 +99,7 @@ fn unmake(run_dir: &RunDir) -> Vec<Error> {
 fn created(plan: &Plan, leases: Vec<Lease>) -> Result<VmState> {
     Ok(VmState {
         state: State::Created,
+        since: None,
         created_at: teardown::now(),
         spec: plan.spec.clone(),
         lifetime: plan.spec.lifetime.unwrap_or_default(),

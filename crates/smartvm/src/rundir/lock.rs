@@ -82,6 +82,12 @@ impl Lock {
         Ok(lock)
     }
 
+    /// Lets go, and keeps the file open. `None` if the kernel doesn't let go: closing it does.
+    pub(crate) fn unlock(self) -> Option<Unlocked> {
+        let unlocked = self.file.unlock();
+        unlocked.ok().map(|()| Unlocked { file: self.file })
+    }
+
     /// Says what it is held for: those who wait in vain are told.
     fn say(&self, doing: &str) {
         let holder = Holder {
@@ -96,6 +102,23 @@ impl Lock {
                 text.resize(text.len().max(USUAL_BYTES), b' ');
                 self.file.write_all_at(&text, 0)
             });
+    }
+}
+
+/// The file of a lock that was held, and may be again. Whether it is still the lock of that VM is
+/// for its holder to find out.
+#[derive(Debug)]
+pub(crate) struct Unlocked {
+    file: File,
+}
+
+impl Unlocked {
+    /// Takes the lock to do something, if nobody holds it.
+    pub(crate) fn try_lock(self, doing: &str) -> Option<Lock> {
+        self.file.try_lock().ok()?;
+        let lock = Lock { file: self.file };
+        lock.say(doing);
+        Some(lock)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One VM's directory: its state on disk, its lock, and the record that it leaves.
 
 mod ended;
+mod known;
 mod lock;
 mod operation;
 mod state;
@@ -12,15 +13,16 @@ use std::str::FromStr;
 use rustix::fs::{Mode, OFlags};
 
 pub use ended::{Ended, Records};
+pub(crate) use known::Known;
 pub use lock::Lock;
+pub(crate) use lock::Unlocked;
 #[cfg(feature = "network")]
 pub(crate) use lock::open_shared;
 pub use operation::Operation;
-pub(crate) use state::StagedState;
 pub use state::{Restored, State, VmState};
 pub use timeline::Moment;
 
-use crate::durable::{self, Remembered};
+use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::VmId;
 
@@ -289,13 +291,7 @@ impl RunDir {
 
     /// The VM's state.
     pub fn state(&self) -> Result<VmState> {
-        VmState::read(&self.file(file::STATE))?.ok_or_else(|| self.stateless())
-    }
-
-    /// The VM's state, from what is remembered of its file as long as it is the same one.
-    pub(crate) fn state_again(&self, remembered: &Remembered<VmState>) -> Result<VmState> {
-        let found = VmState::read_again(&self.file(file::STATE), remembered)?;
-        found.ok_or_else(|| self.stateless())
+        known::look(self)?.ok_or_else(|| self.stateless())
     }
 
     fn stateless(&self) -> Error {
@@ -305,14 +301,9 @@ impl RunDir {
             .hint("its making was interrupted: `smartvm gc` removes it")
     }
 
-    /// Writes the VM's state.
+    /// Writes the VM's state. The caller holds its lock.
     pub fn write_state(&self, state: &VmState) -> Result<()> {
-        self.stage_state(state)?.publish().map(drop)
-    }
-
-    /// Writes the VM's state where nobody sees it yet.
-    pub(crate) fn stage_state(&self, state: &VmState) -> Result<StagedState> {
-        StagedState::of(self, state)
+        known::write(self, state)
     }
 
     /// When the VM came into which state: the last moments of its life so far.

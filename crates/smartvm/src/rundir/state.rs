@@ -1,13 +1,9 @@
 //! What is known of a live VM.
 
-use std::fs::File;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
-use super::timeline::Noting;
+use super::timeline::Moment;
 use super::{RunDir, file};
-use crate::durable::{self, Remembered, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Version;
 use crate::firecracker::model::Paths;
@@ -17,9 +13,6 @@ use crate::process::ProcessId;
 use crate::snapshot::{Parent, RestoreOptions};
 use crate::spec::{Lifetime, MicroVmSpec, SnapshotLoadParams};
 use crate::wiring::{Lease, Move};
-
-/// The format of the state file that this version writes.
-const FORMAT: u32 = 1;
 
 /// Where a VM is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,6 +97,9 @@ pub struct Restored {
 pub struct VmState {
     /// Where it is in its life.
     pub state: State,
+    /// The number of the moment since which it is there. A file of format 1 doesn't say.
+    #[serde(default, skip_serializing)]
+    pub(crate) since: Option<u64>,
     /// When it was made (RFC 3339).
     pub created_at: String,
     /// What was asked for, with absolute paths.
@@ -169,37 +165,13 @@ impl VmState {
         self.root.as_ref().is_some_and(Root::is_jail)
     }
 
-    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
-        durable::read_state(path, FORMAT)
-    }
-
-    /// The same, from what is remembered of the file as long as it is the same one.
-    pub(super) fn read_again(path: &Path, remembered: &Remembered<Self>) -> Result<Option<Self>> {
-        remembered.read(path, FORMAT)
-    }
-}
-
-/// A state that is written already, but not to be seen yet. Dropping it leaves the old one.
-#[derive(Debug)]
-pub(crate) struct StagedState {
-    file: Staged,
-    noting: Noting,
-}
-
-impl StagedState {
-    /// Of this run dir, whose lock is held until it is published. It tells of what a restart of
-    /// the host ends.
-    pub(super) fn of(run_dir: &RunDir, state: &VmState) -> Result<Self> {
-        Ok(Self {
-            file: Staged::state(&run_dir.file(file::STATE), FORMAT, state)?,
-            noting: Noting::prepare(run_dir.file(file::TIMELINE), state.state)?,
-        })
-    }
-
-    /// Makes it the VM's state; returns the file.
-    pub(crate) fn publish(self) -> Result<File> {
-        let file = self.file.publish_open()?;
-        self.noting.write()?;
-        Ok(file)
+    /// What a file says of it, which was written before it came to its last moment, or after.
+    pub(super) fn at(mut self, last: Option<&Moment>) -> Self {
+        if let (Some(since), Some(last)) = (self.since, last)
+            && last.number > since
+        {
+            (self.state, self.since) = (last.state, Some(last.number));
+        }
+        self
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,81 +42,115 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Moment>> {
         .collect())
 }
 
-/// A moment that is to be noted.
-#[derive(Debug)]
-pub(crate) struct Noting {
-    path: PathBuf,
-    /// The list, and what to add to it; `None` if it has this moment already.
-    pending: Option<(File, Vec<u8>)>,
+/// The last moment in this file; none if there is no file.
+pub(super) fn last(path: &Path) -> Result<Option<Moment>> {
+    match File::open(path).and_then(|file| End::of(&file)) {
+        Ok(end) => Ok(end.last),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("reading", path, e)),
+    }
 }
 
-impl Noting {
-    /// That the VM is now in a state, if the last one was another. The caller holds the VM's
-    /// lock until it is written.
-    pub(super) fn prepare(path: PathBuf, state: State) -> Result<Self> {
-        let pending = pending(&path, state).map_err(|e| Error::io("writing", &path, e))?;
-        Ok(Self { path, pending })
+/// The list, open for whoever holds the VM's lock.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    path: PathBuf,
+    file: File,
+    end: End,
+}
+
+/// How a list ended when it was looked at.
+#[derive(Debug)]
+struct End {
+    /// How long it was, in bytes.
+    length: u64,
+    last: Option<Moment>,
+    /// Whether a crash cut short a line after that.
+    cut_short: bool,
+}
+
+impl Timeline {
+    /// Opens it, and makes it where it is missing.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let opened = options.open(&path).and_then(|file| {
+            let end = End::of(&file)?;
+            Ok((file, end))
+        });
+        let (file, end) = opened.map_err(|e| Error::io("opening", &path, e))?;
+        Ok(Self { path, file, end })
     }
 
-    /// Writes it. A list that has become too long loses its older half.
-    pub(super) fn write(self) -> Result<()> {
-        let Self { path, pending } = self;
-        let Some((mut file, line)) = pending else {
-            return Ok(());
-        };
-        let failed = |e| Error::io("writing", &path, e);
-        file.write_all(&line).map_err(failed)?;
-        if file.metadata().map_err(failed)?.len() <= MOST_BYTES {
+    /// Whether nobody else changed it since it was looked at.
+    pub(super) fn is_unchanged(&self) -> bool {
+        let found = self.file.metadata();
+        found.is_ok_and(|found| found.nlink() > 0 && found.len() == self.end.length)
+    }
+
+    /// Its last moment.
+    pub(super) fn last(&self) -> Option<&Moment> {
+        self.end.last.as_ref()
+    }
+
+    /// Adds a moment. A list that has become too long loses its older half.
+    pub(super) fn add(&mut self, number: u64, state: State) -> Result<()> {
+        let failed = |path: &Path, e| Error::io("writing", path, e);
+        self.append(number, state)
+            .map_err(|e| failed(&self.path, e))?;
+        if self.end.length <= MOST_BYTES {
             return Ok(());
         }
-        let moments = read(&path)?;
+        let moments = read(&self.path)?;
         let mut newer = Vec::new();
         for moment in &moments[moments.len() / 2..] {
-            newer.extend(line_of(moment).map_err(failed)?);
+            newer.extend(line_of(moment).map_err(|e| failed(&self.path, e))?);
         }
-        durable::write_whole(&path, &newer)
+        durable::write_whole(&self.path, &newer)?;
+        *self = Self::open(std::mem::take(&mut self.path))?;
+        Ok(())
+    }
+
+    fn append(&mut self, number: u64, state: State) -> std::io::Result<()> {
+        let moment = Moment {
+            number,
+            state,
+            at: crate::teardown::now(),
+        };
+        let mut line = line_of(&moment)?;
+        if self.end.cut_short {
+            line.insert(0, b'\n');
+        }
+        self.file.write_all(&line)?;
+        self.end = End {
+            length: self.end.length + line.len() as u64,
+            last: Some(moment),
+            cut_short: false,
+        };
+        Ok(())
     }
 }
 
-fn pending(path: &Path, state: State) -> std::io::Result<Option<(File, Vec<u8>)>> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    let length = file.metadata()?.len();
-    let (last, cut_short) = end(&file, length)?;
-    if last.as_ref().is_some_and(|last| last.state == state) {
-        return Ok(None);
+impl End {
+    /// Of this file, of which only the end is read.
+    fn of(file: &File) -> std::io::Result<Self> {
+        let length = file.metadata()?.len();
+        let begin = length.saturating_sub(END_BYTES);
+        let mut end = vec![0; (length - begin) as usize];
+        file.read_exact_at(&mut end, begin)?;
+        let mut lines = end.rsplit(|&byte| byte == b'\n');
+        Ok(Self {
+            length,
+            last: lines.find_map(|line| serde_json::from_slice(line).ok()),
+            cut_short: end.last().is_some_and(|&byte| byte != b'\n'),
+        })
     }
-    let mut line = line_of(&Moment {
-        number: last.map_or(0, |last| last.number + 1),
-        state,
-        at: crate::teardown::now(),
-    })?;
-    if cut_short {
-        line.insert(0, b'\n');
-    }
-    Ok(Some((file, line)))
 }
 
 fn line_of(moment: &Moment) -> std::io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(moment).map_err(std::io::Error::other)?;
     line.push(b'\n');
     Ok(line)
-}
-
-/// The last moment of a file so long, of which only the end is read, and whether a crash cut
-/// short a line after it.
-fn end(file: &File, length: u64) -> std::io::Result<(Option<Moment>, bool)> {
-    let begin = length.saturating_sub(END_BYTES);
-    let mut end = vec![0; (length - begin) as usize];
-    file.read_exact_at(&mut end, begin)?;
-    let mut lines = end.rsplit(|&byte| byte == b'\n');
-    let last = lines.find_map(|line| serde_json::from_slice(line).ok());
-    Ok((last, end.last().is_some_and(|&byte| byte != b'\n')))
 }
 
 /// What a record keeps of it, ended by the state that the VM came to.
@@ -136,23 +170,18 @@ pub(crate) fn for_record(path: &Path, ended: State, at: &str) -> Vec<Moment> {
 mod tests {
     use super::*;
 
-    fn note(path: &Path, state: State) -> Result<()> {
-        Noting::prepare(path.to_owned(), state)?.write()
-    }
-
     #[test]
-    fn states_are_noted_once_each_and_the_list_stays_bounded() {
+    fn the_list_stays_bounded_and_its_end_is_known_without_reading_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("timeline");
-        note(&path, State::Running).unwrap();
-        note(&path, State::Running).unwrap();
-        assert_eq!(read(&path).unwrap().len(), 1);
-        for _ in 0..500 {
-            note(&path, State::Paused).unwrap();
-            note(&path, State::Running).unwrap();
+        let mut timeline = Timeline::open(path.clone()).unwrap();
+        for number in 0..=1000 {
+            timeline.add(number, State::Paused).unwrap();
+            assert!(timeline.is_unchanged());
+            assert_eq!(last(&path).unwrap().unwrap().number, number);
         }
         let moments = read(&path).unwrap();
-        assert_eq!(moments.last().unwrap().number, 1000);
+        assert_eq!(moments.last(), timeline.last());
         assert!(path.metadata().unwrap().len() < 2 * MOST_BYTES);
         assert!(
             moments
@@ -167,11 +196,15 @@ mod tests {
     fn a_line_cut_short_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("timeline");
-        note(&path, State::Created).unwrap();
+        let mut timeline = Timeline::open(path.clone()).unwrap();
+        timeline.add(0, State::Created).unwrap();
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"number\":1,\"sta").unwrap();
+        assert!(!timeline.is_unchanged());
         assert_eq!(read(&path).unwrap().len(), 1);
-        note(&path, State::Starting).unwrap();
+        assert_eq!(last(&path).unwrap().unwrap().number, 0);
+        let mut timeline = Timeline::open(path.clone()).unwrap();
+        timeline.add(1, State::Starting).unwrap();
         let states: Vec<_> = read(&path).unwrap().iter().map(|it| it.state).collect();
         assert_eq!(states, [State::Created, State::Starting]);
     }

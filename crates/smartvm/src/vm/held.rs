@@ -1,11 +1,10 @@
 //! A VM held for one operation: its lock, and its state as it was when the lock was taken.
 
-use std::fs::File;
-
+use super::kept::Left;
 use super::{LOCK_PATIENCE, MicroVm, blocking, gone, with_files};
-use crate::durable::Remembered;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rundir::{Lock, Operation, RunDir, StagedState, State, VmState};
+use crate::firecracker::Client;
+use crate::rundir::{Known, Lock, Operation, RunDir, State, VmState};
 
 /// Proof that an operation may work on a VM: nobody else does, and its state allows it.
 #[derive(Debug)]
@@ -13,8 +12,7 @@ pub(crate) struct Held {
     run_dir: RunDir,
     lock: Lock,
     leads_to: Option<State>,
-    /// What is known of the VM.
-    pub(crate) state: Box<VmState>,
+    known: Known,
 }
 
 impl Held {
@@ -22,77 +20,65 @@ impl Held {
     pub(super) fn take(run_dir: RunDir, operation: Operation) -> Result<Self> {
         let lock = run_dir.lock(operation.doing(), LOCK_PATIENCE);
         let lock = lock.map_err(|e| ended(&run_dir, e))?;
-        Self::locked(run_dir, lock, operation)
+        let known = Known::read(&run_dir)?;
+        Self::holding(run_dir, lock, known, operation)
     }
 
     /// The same on a thread that mustn't wait: `None` where it would have to, for whoever works
     /// on the VM, or for a disk.
-    fn take_at_once(
-        run_dir: &RunDir,
-        operation: Operation,
-        remembered: Option<&Remembered<VmState>>,
-    ) -> Result<Option<Self>> {
+    fn take_at_once(run_dir: &RunDir, operation: Operation) -> Result<Option<Self>> {
         if !run_dir.in_memory() {
             return Ok(None);
         }
         let lock = run_dir.lock_free(operation.doing());
         let lock = lock.map_err(|e| ended(run_dir, e))?;
         let Some(lock) = lock else { return Ok(None) };
-        let state = match remembered {
-            Some(remembered) => run_dir.state_again(remembered)?,
-            None => run_dir.state()?,
-        };
-        Self::holding(run_dir.clone(), lock, Box::new(state), operation).map(Some)
+        let known = Known::read(run_dir)?;
+        Self::holding(run_dir.clone(), lock, known, operation).map(Some)
     }
 
-    fn locked(run_dir: RunDir, lock: Lock, operation: Operation) -> Result<Self> {
-        let state = Box::new(run_dir.state()?);
-        Self::holding(run_dir, lock, state, operation)
-    }
-
-    fn holding(
+    /// Takes it with what the last operation left; `None` if another one came between, or is
+    /// under way. Returns the connection to Firecracker, too.
+    fn take_again(
         run_dir: RunDir,
-        lock: Lock,
-        state: Box<VmState>,
+        left: Left,
         operation: Operation,
-    ) -> Result<Self> {
-        operation.require(state.state, run_dir.id().as_str())?;
+    ) -> Result<Option<(Self, Client)>> {
+        let Some(lock) = left.lock.try_lock(operation.doing()) else {
+            return Ok(None);
+        };
+        if !left.known.is_current() {
+            return Ok(None);
+        }
+        let held = Self::holding(run_dir, lock, left.known, operation)?;
+        Ok(Some((held, left.client)))
+    }
+
+    fn holding(run_dir: RunDir, lock: Lock, known: Known, operation: Operation) -> Result<Self> {
+        operation.require(known.state().state, run_dir.id().as_str())?;
         Ok(Self {
             run_dir,
             lock,
             leads_to: operation.leads_to(),
-            state,
+            known,
         })
     }
 
-    /// Writes the state that the operation leads to, with whatever was changed in
-    /// [`Held::state`], and lets go.
-    pub(crate) async fn done(self) -> Result<()> {
-        let run_dir = self.run_dir.clone();
-        with_files(&run_dir, move || self.record().map(drop)).await
+    /// What is known of the VM.
+    pub(crate) fn state(&self) -> &VmState {
+        self.known.state()
     }
 
-    /// The same, but keeps the lock; blocks.
-    pub(super) fn record(self) -> Result<(Lock, Box<VmState>)> {
-        let (_file, held) = self.prepared()?.publish()?;
-        Ok((held.lock, held.state))
+    /// The same, to change something of it.
+    pub(super) fn change(&mut self) -> &mut VmState {
+        self.known.change()
     }
 
-    /// The first half of [`Held::done`], while the operation goes on: writes that state where
-    /// nobody sees it.
-    pub(super) async fn prepare(self) -> Result<Prepared> {
-        // What is waited for meanwhile has to be asked first.
-        tokio::task::yield_now().await;
-        let run_dir = self.run_dir.clone();
-        with_files(&run_dir, move || self.prepared()).await
-    }
-
-    fn prepared(mut self) -> Result<Prepared> {
-        if let Some(state) = self.leads_to {
-            self.state.state = state;
+    /// Forgets what its guest had to make of its addresses: it did, or can't.
+    pub(super) fn forget_moves(&mut self) {
+        if !self.state().moves.is_empty() {
+            self.change().moves.clear();
         }
-        let staged = self.run_dir.stage_state(&self.state)?;
-        Ok(Prepared { held: self, staged })
     }
 
     /// Has the operation lead to another state than it does by itself.
@@ -101,32 +87,37 @@ impl Held {
         self
     }
 
-    /// The lock alone; blocks nothing, writes nothing.
+    /// Writes the state that the operation leads to, and what was changed; blocks.
+    pub(super) fn record(&mut self) -> Result<()> {
+        let leads_to = self.leads_to.unwrap_or(self.state().state);
+        self.known.come_to(&self.run_dir, leads_to)
+    }
+
+    /// The same without blocking; then lets go.
+    pub(crate) async fn done(self) -> Result<()> {
+        self.recorded().await.map(drop)
+    }
+
+    async fn recorded(mut self) -> Result<Self> {
+        let run_dir = self.run_dir.clone();
+        with_files(&run_dir, move || self.record().map(|()| self)).await
+    }
+
+    /// [`Held::done`] for an operation that is soon followed by another: returns what saves that
+    /// one time. `None` if nothing can be left.
+    pub(super) async fn done_for_now(self, client: Client) -> Result<Option<Left>> {
+        let Self { lock, known, .. } = self.recorded().await?;
+        let lock = lock.unlock();
+        Ok(lock.map(|lock| Left {
+            client,
+            lock,
+            known,
+        }))
+    }
+
+    /// The lock alone; writes nothing.
     pub(crate) fn into_lock(self) -> Lock {
         self.lock
-    }
-}
-
-/// A VM held for an operation that has only to be recorded. Dropping it lets go without.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    held: Held,
-    staged: StagedState,
-}
-
-impl Prepared {
-    /// The second half of [`Held::done`]; returns the VM's state, and its file.
-    pub(super) async fn done(self) -> Result<(File, Box<VmState>)> {
-        let run_dir = self.held.run_dir.clone();
-        with_files(&run_dir, move || {
-            let (file, held) = self.publish()?;
-            Ok((file, held.state))
-        })
-        .await
-    }
-
-    fn publish(self) -> Result<(File, Held)> {
-        Ok((self.staged.publish()?, self.held))
     }
 }
 
@@ -134,20 +125,25 @@ impl MicroVm {
     /// Begins an operation: the lock is held and the state allows it. Dropping what this
     /// returns lets go without a change; [`Held::done`] records what the VM is then.
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
-        self.begin_again(operation, None).await
-    }
-
-    /// The same, with what the last operation remembers of the state.
-    pub(super) async fn begin_again(
-        &self,
-        operation: Operation,
-        remembered: Option<&Remembered<VmState>>,
-    ) -> Result<Held> {
-        if let Some(held) = Held::take_at_once(&self.run_dir, operation, remembered)? {
+        if let Some(held) = Held::take_at_once(&self.run_dir, operation)? {
             return Ok(held);
         }
         let run_dir = self.run_dir.clone();
         blocking(move || Held::take(run_dir, operation)).await
+    }
+
+    /// The same with what the last operation left. Returns a client of its Firecracker, too.
+    pub(super) async fn begin_again(&self, operation: Operation) -> Result<(Held, Client)> {
+        if let Some(left) = self.kept.take() {
+            let run_dir = self.run_dir.clone();
+            let again = move || Held::take_again(run_dir, left, operation);
+            if let Some(again) = with_files(&self.run_dir, again).await? {
+                return Ok(again);
+            }
+        }
+        let held = self.begin(operation).await?;
+        let client = Client::over(held.state().api_socket(&self.run_dir));
+        Ok((held, client))
     }
 }
 

@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::durable::Remembered;
 use crate::firecracker::Client;
-use crate::rundir::VmState;
+use crate::rundir::{Known, Unlocked};
 
-/// So long it is kept while nobody uses it, or twice as long: it takes two descriptors, and
+/// So long it is kept while nobody uses it, or twice as long: it takes four descriptors, and
 /// a connection, of which Firecracker has room for ten.
 const KEPT_FOR: Duration = Duration::from_secs(1);
 
@@ -17,8 +16,10 @@ const KEPT_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Left {
     /// A connection to Firecracker.
     pub(super) client: Client,
-    /// The state that it has written.
-    pub(super) state: Remembered<VmState>,
+    /// The VM's lock.
+    pub(super) lock: Unlocked,
+    /// What is known of the VM, as long as nobody else changes it.
+    pub(super) known: Known,
 }
 
 /// Room for what one operation leaves.

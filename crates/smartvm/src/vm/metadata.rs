@@ -15,7 +15,7 @@ impl MicroVm {
     /// [`ErrorKind::WrongState`] if it doesn't run or has no metadata service.
     pub async fn metadata(&self) -> Result<Value> {
         let held = self.begin(Operation::Metadata).await?;
-        has_service(&held.state, self.id().as_str())?;
+        has_service(held.state(), self.id().as_str())?;
         self.client().ask(&Request::get(METADATA)).await
     }
 
@@ -25,11 +25,11 @@ impl MicroVm {
     /// As [`MicroVm::metadata`]; [`ErrorKind::Invalid`] for what isn't an object or too large.
     pub async fn set_metadata(&self, data: &Value) -> Result<()> {
         let mut held = self.begin(Operation::Metadata).await?;
-        has_service(&held.state, self.id().as_str())?;
+        has_service(held.state(), self.id().as_str())?;
         fits(data)?;
         let request = Request::new(Method::Put, METADATA, data)?;
         self.client().send(&request).await?;
-        held.state.spec.metadata = Some(data.clone());
+        held.change().spec.metadata = Some(data.clone());
         held.done().await
     }
 
@@ -40,7 +40,7 @@ impl MicroVm {
     /// As [`MicroVm::set_metadata`].
     pub async fn patch_metadata(&self, patch: &Value) -> Result<()> {
         let mut held = self.begin(Operation::Metadata).await?;
-        has_service(&held.state, self.id().as_str())?;
+        has_service(held.state(), self.id().as_str())?;
         let mut client = self.client();
         let mut whole: Value = client.ask(&Request::get(METADATA)).await?;
         // Firecracker patches only what was set before, and shows as empty what wasn't.
@@ -53,7 +53,7 @@ impl MicroVm {
         fits(&whole)?;
         let body = if method == Method::Put { &whole } else { patch };
         client.send(&Request::new(method, METADATA, body)?).await?;
-        held.state.spec.metadata = Some(whole);
+        held.change().spec.metadata = Some(whole);
         held.done().await
     }
 }

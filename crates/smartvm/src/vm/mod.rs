@@ -37,9 +37,8 @@ pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 
 use self::held::Held;
-use self::kept::{Kept, Left};
+use self::kept::Kept;
 use crate::agent::Agent;
-use crate::durable::Remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
@@ -213,40 +212,34 @@ impl MicroVm {
     }
 
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
-        let left = self.kept.take();
-        let remembered = left.as_ref().map(|left| &left.state);
-        let mut held = self.begin_again(operation, remembered).await?;
+        let (mut held, mut client) = self.begin_again(operation).await?;
         let request = VmBody { state: wire }.request()?;
         if operation == Operation::Pause {
-            self.remember_agent(&mut held.state).await;
+            self.remember_agent(&mut held).await;
         }
-        let Left { mut client, state } = left.unwrap_or_else(|| Left {
-            client: Client::over(held.state.api_socket(&self.run_dir)),
-            state: Remembered::default(),
-        });
+        client.send(&request).await?;
         if operation == Operation::Resume {
-            if held.state.agent.is_some() {
-                client.send(&request).await?;
+            if held.state().agent.is_some() {
                 return self.wake_up(held).await;
             }
-            held.state.moves.clear();
+            held.forget_moves();
         }
-        let (sent, prepared) = tokio::join!(client.send(&request), held.prepare());
-        sent?;
-        let (file, now) = prepared?.done().await?;
         // One connection for each VM at most, whoever else has handles of it.
-        if self.link.is_some() {
-            state.note(file, &now);
-            self.kept.leave(Left { client, state });
+        match self.link.is_some() {
+            true => {
+                let left = held.done_for_now(client).await?;
+                left.into_iter().for_each(|left| self.kept.leave(left));
+                Ok(())
+            }
+            false => held.done().await,
         }
-        Ok(())
     }
 
     /// Ends a resume whose guest has an agent, which wakes it before the VM counts as running.
     async fn wake_up(&self, mut held: Held) -> Result<()> {
-        let woken = self.wake_guest(&held.state.moves).await;
+        let woken = self.wake_guest(&held.state().moves).await;
         if woken.is_ok() {
-            held.state.moves.clear();
+            held.forget_moves();
         }
         // It runs, whatever its agent says.
         held.done().await?;

@@ -129,21 +129,22 @@ impl MicroVm {
                     return Err(e.with_cleanup(cleanup.err()));
                 }
             };
-            held.state.owner = ProcessId::myself()?;
-            held.state.keeper = Some(link.process().clone());
-            let (lock, mut state) = match held.record() {
-                Ok(recorded) => recorded,
-                Err(e) => return Err(abandon(&run_dir, link, e)),
-            };
+            let state = held.change();
+            state.owner = ProcessId::myself()?;
+            state.keeper = Some(link.process().clone());
+            if let Err(e) = held.record() {
+                // The keeper needs the lock to clean up.
+                drop(held);
+                return Err(abandon(&run_dir, link, e));
+            }
             let done = (|| {
                 options.tell(&Event::KeeperStarted)?;
                 let (vmm, binds) = do_steps(&run_dir, &plan, &network, &mut link, &options, &stop)?;
-                state.vmm = Some(vmm.clone());
-                run_dir.write_state(&state)?;
+                held.change().vmm = Some(vmm.clone());
+                held.record()?;
                 Ok((vmm, binds))
             })();
-            // The keeper needs the lock to clean up.
-            drop(lock);
+            drop(held);
             match done {
                 Ok((vmm, binds)) => Ok((link, vmm, binds)),
                 Err(e) => Err(abandon(&run_dir, link, e)),
@@ -204,7 +205,7 @@ impl MicroVm {
         let mut held = self.begin(Operation::Boot).await?.leading_to(begun);
         if begun == State::Running {
             // What was to be done when it runs is done.
-            held.state.moves.clear();
+            held.forget_moves();
         }
         held.done().await?;
         options.tell(&Event::Started)?;

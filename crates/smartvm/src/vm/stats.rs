@@ -51,14 +51,14 @@ impl MicroVm {
     /// [`ErrorKind::WrongState`] if it doesn't run.
     pub async fn stats(&self) -> Result<Stats> {
         let held = self.begin(Operation::Stats).await?;
-        let vmm = held.state.vmm.as_ref().ok_or_else(|| {
+        let vmm = held.state().vmm.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorKind::WrongState,
                 format!("VM {} has no process", self.id()),
             )
         })?;
         let pid = vmm.pid;
-        let spec = &held.state.spec;
+        let spec = &held.state().spec;
         let mut client = self.client();
         let polled = spec
             .balloon

@@ -47,14 +47,14 @@ impl MicroVm {
 
     /// Signals it; doesn't wait.
     async fn ask_to_end(&mut self, mode: StopMode) -> Result<Asked> {
-        let held = match self.begin(Operation::Stop).await {
+        let mut held = match self.begin(Operation::Stop).await {
             // Whatever another operation waits for, killing the VM is what ends it.
             Err(e) if mode == StopMode::Kill && e.kind() == ErrorKind::WrongState => {
                 return self.kill_unheld().await;
             }
             held => held?,
         };
-        let was = held.state.state;
+        let was = held.state().state;
         let run_dir = self.run_dir.clone();
         if was == State::Created {
             let torn_down = blocking(move || {
@@ -64,14 +64,14 @@ impl MicroVm {
             return Ok(Asked::Ended(Box::new(torn_down.await?)));
         }
         let asked = with_files(&self.run_dir, move || {
-            let running = leave_request(&run_dir, held.state.vmm.as_ref())?;
-            let state = match was {
-                State::Failed => held.state,
-                _ => held.record()?.1,
-            };
-            Ok((state, running))
+            let running = leave_request(&run_dir, held.state().vmm.as_ref())?;
+            if was != State::Failed {
+                held.record()?;
+            }
+            let known = held.state();
+            Ok((known.vmm.clone(), known.keeper.clone(), running))
         });
-        let (state, running) = asked.await?;
+        let (vmm, keeper, running) = asked.await?;
         let mut deadline = Instant::now();
         if let (StopMode::Graceful(patience), State::Running | State::Paused) = (mode, was)
             && self.ask_guest(was).await.is_ok()
@@ -81,8 +81,8 @@ impl MicroVm {
             kill(running.as_ref())?;
         }
         Ok(Asked::Waiting {
-            vmm: state.vmm,
-            keeper: state.keeper,
+            vmm,
+            keeper,
             deadline,
         })
     }

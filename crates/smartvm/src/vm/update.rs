@@ -124,22 +124,22 @@ async fn apply(
             drive_id,
             size_bytes,
         } => {
-            let index = find_drive(&held.state, &drive_id)?;
-            let state = held.state.clone();
+            let index = find_drive(held.state(), &drive_id)?;
+            let state = held.state().clone();
             blocking(move || {
                 let file = Seen::find(&run_dir, &state, &state.paths.drives[index])?;
                 grow(&state.spec.drives[index], file.path(), size_bytes)
             })
             .await?;
-            refresh(&held.state, index)?
+            refresh(held.state(), index)?
         }
         Change::RefreshDrive { drive_id } => {
-            let index = find_drive(&held.state, &drive_id)?;
-            refresh(&held.state, index)?
+            let index = find_drive(held.state(), &drive_id)?;
+            refresh(held.state(), index)?
         }
         Change::LimitDrive { drive_id, limits } => {
-            let index = find_drive(&held.state, &drive_id)?;
-            held.state.spec.drives[index].rate_limiter = limits.clone();
+            let index = find_drive(held.state(), &drive_id)?;
+            held.change().spec.drives[index].rate_limiter = limits.clone();
             DriveUpdate {
                 drive_id: &drive_id,
                 path_on_host: None,
@@ -151,13 +151,13 @@ async fn apply(
             iface_id,
             direction,
             limits,
-        } => limit_interface(&mut held.state, &iface_id, direction, limits)?,
+        } => limit_interface(held.change(), &iface_id, direction, limits)?,
         Change::Balloon { amount_mib } => {
-            balloon(&mut held.state)?.amount_mib = amount_mib;
+            balloon(held.change())?.amount_mib = amount_mib;
             BalloonUpdate { amount_mib }.request()?
         }
         Change::BalloonStatistics { interval_s } => {
-            let balloon = balloon(&mut held.state)?;
+            let balloon = balloon(held.change())?;
             if interval_s == 0 || balloon.stats_polling_interval_s.unwrap_or(0) == 0 {
                 let message = "the balloon's statistics can't be switched on or off while it runs";
                 return Err(Error::new(ErrorKind::Invalid, message)
@@ -171,7 +171,7 @@ async fn apply(
             .request()?
         }
     };
-    still_valid(&held.state)?;
+    still_valid(held.state())?;
     client.send(&request).await?;
     held.done().await
 }
@@ -182,11 +182,11 @@ async fn set_firewall(
     mut held: Held,
     firewall: FirewallConfig,
 ) -> Result<()> {
-    for lease in &mut held.state.leases {
+    for lease in &mut held.change().leases {
         lease.firewall.clone_from(&firewall.egress);
     }
-    held.state.spec.firewall = Some(firewall.clone());
-    still_valid(&held.state)?;
+    held.change().spec.firewall = Some(firewall.clone());
+    still_valid(held.state())?;
     blocking(move || network.set_vm_firewall(&vm, firewall.egress.as_ref())).await?;
     held.done().await
 }
@@ -309,18 +309,18 @@ async fn swap(
     drive_id: &str,
     new: PathBuf,
 ) -> Result<()> {
-    let index = find_drive(&held.state, drive_id)?;
+    let index = find_drive(held.state(), drive_id)?;
     let new = std::path::absolute(&new).map_err(|e| Error::io("finding", &new, e))?;
-    let drive = &mut held.state.spec.drives[index];
+    let drive = &mut held.change().spec.drives[index];
     let Some(old) = drive.path_on_host.replace(new.clone()) else {
         let message = format!("drive {drive_id} is a vhost-user device");
         return Err(Error::new(ErrorKind::Invalid, message)
             .hint("the process behind its socket decides what is in it"));
     };
     let read_only = drive.read_only();
-    still_valid(&held.state)?;
-    let seen = held.state.paths.drives[index].clone();
-    let (root, vmm) = (held.state.root(&run_dir), held.state.vmm.clone());
+    still_valid(held.state())?;
+    let seen = held.state().paths.drives[index].clone();
+    let (root, vmm) = (held.state().root(&run_dir), held.state().vmm.clone());
     let (id, jailed) = (drive_id.to_owned(), root.is_jail());
     let (swap, mut ledger, first) = blocking(move || {
         let ledger_path = run_dir.file(file::LEDGER);
@@ -382,7 +382,7 @@ async fn swap(
             blocking(move || Ok(give_back(&mut ledger, |number, _| number >= first))).await;
         return Err(e.with_cleanup(cleanup.unwrap_or_else(|e| vec![e])));
     }
-    held.state.paths.drives[index] = swap.path.clone();
+    held.change().paths.drives[index] = swap.path.clone();
     held.done().await?;
     let left = blocking(move || {
         let mut left = give_back(&mut ledger, |number, step| {
