@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use serde::Serialize;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::descriptor;
 use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit;
@@ -94,11 +94,8 @@ impl Events {
     pub(crate) fn open(runtime: &RuntimeDir) -> Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
             .map_err(|e| refused(runtime.path(), e))?;
-        // SAFETY: the descriptor is owned by what it is moved into, and never replaced there.
-        let inotify = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) }
-            .map_err(|e| {
-                Error::new(ErrorKind::Io, "listening for events").because(std::io::Error::from(e))
-            })?;
+        let inotify = descriptor::readable(inotify)
+            .map_err(|e| Error::new(ErrorKind::Io, "listening for events").because(e))?;
         let mut events = Self {
             runtime: runtime.clone(),
             inotify,

@@ -149,6 +149,7 @@
 //! [`teardown`]; `examples/` has whole programs.
 
 pub mod agent;
+mod descriptor;
 pub mod durable;
 pub mod error;
 pub mod events;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use self::connection::Connection;
@@ -19,6 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long one request may take, where the caller says nothing else.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn connect(socket: &Socket) -> std::io::Result<Connection> {
+    Connection::over(socket.connect().await?.into_std()?)
+}
 
 /// Connects as soon as somebody listens; `None` if nobody does within some milliseconds.
 fn connect_soon(socket: &Socket) -> Option<std::os::unix::net::UnixStream> {
@@ -77,17 +80,14 @@ impl Client {
         let socket = self.socket.clone();
         let soon = crate::vm::blocking(move || Ok(connect_soon(&socket))).await?;
         if let Some(stream) = soon {
-            let stream = stream
-                .set_nonblocking(true)
-                .and_then(|()| UnixStream::from_std(stream))
-                .map_err(|e| Error::io("opening", self.socket(), e))?;
-            self.connection = Some(Connection::over(stream));
+            let opened = Connection::over(stream);
+            self.connection = Some(opened.map_err(|e| Error::io("opening", self.socket(), e))?);
             return Ok(());
         }
         loop {
-            match self.socket.connect().await {
-                Ok(stream) => {
-                    self.connection = Some(Connection::over(stream));
+            match connect(&self.socket).await {
+                Ok(connection) => {
+                    self.connection = Some(connection);
                     return Ok(());
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -148,7 +148,9 @@ impl Client {
         let exchange = async {
             let mut connection = match connection {
                 Some(open) if open.is_idle() => open,
-                _ => self.connect().await?,
+                _ => connect(&self.socket)
+                    .await
+                    .map_err(|e| self.unreachable(e))?,
             };
             let answer = connection.exchange(request).await;
             let answer = answer.map_err(|e| {
@@ -189,13 +191,6 @@ impl Client {
                 fault(&answer.body)
             ),
         ))
-    }
-
-    async fn connect(&self) -> Result<Connection> {
-        let stream = self.socket.connect().await;
-        stream
-            .map(Connection::over)
-            .map_err(|e| self.unreachable(e))
     }
 
     fn unreachable(&self, e: std::io::Error) -> Error {

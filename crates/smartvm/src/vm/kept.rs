@@ -4,12 +4,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::firecracker::Client;
 use crate::rundir::{Known, Unlocked};
 
 /// So long it is kept while nobody uses it, or twice as long: it takes four descriptors, and
 /// a connection, of which Firecracker has room for ten.
 const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// Of so many VMs at most something is kept: a process often may have 1024 descriptors in all.
+static ROOM: Semaphore = Semaphore::const_new(64);
 
 /// What an operation leaves.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ pub(super) struct Kept(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    left: Option<Left>,
+    left: Option<(Left, SemaphorePermit<'static>)>,
     /// How often something was left here.
     times: u64,
     /// Whether somebody sees to its end.
@@ -38,13 +43,16 @@ struct Inner {
 impl Kept {
     /// What was left here, if it is here still.
     pub(super) fn take(&self) -> Option<Left> {
-        lock(&self.0).left.take()
+        lock(&self.0).left.take().map(|(left, _room)| left)
     }
 
-    /// Leaves something here, for a while.
+    /// Leaves something here, for a while, if there is room for it.
     pub(super) fn leave(&self, left: Left) {
+        let Ok(room) = ROOM.try_acquire() else {
+            return;
+        };
         let mut inner = lock(&self.0);
-        inner.left = Some(left);
+        inner.left = Some((left, room));
         inner.times += 1;
         if !inner.watched {
             inner.watched = true;

@@ -23,11 +23,7 @@ mod stop;
 mod update;
 mod wake;
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub use options::{Event, StartOptions, Watch};
 pub(crate) use start::CancelOnDrop;
@@ -39,6 +35,7 @@ pub(crate) use wake::AGENT_PATIENCE;
 use self::held::Held;
 use self::kept::Kept;
 use crate::agent::Agent;
+use crate::descriptor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
@@ -332,10 +329,7 @@ pub(crate) async fn process_ended(process: &ProcessId, patience: Option<Duration
         )
         .because(e)
     };
-    let pidfd = OwnedFd::from(pidfd);
-    // SAFETY: the descriptor is owned by what it is moved into, and never replaced there.
-    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
-        .map_err(|e| failed(e.into()))?;
+    let pidfd = descriptor::readable(pidfd).map_err(failed)?;
     match patience {
         None => pidfd.readable().await.map(|_| true).map_err(failed),
         Some(patience) => match tokio::time::timeout(patience, pidfd.readable()).await {

@@ -1,12 +1,18 @@
 //! One connection to Firecracker's API server: a request, then its answer, and so on.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use httparse::{EMPTY_HEADER, Response, Status};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::{Method, Request};
+use crate::descriptor;
 
 /// An answer's head has so many lines at most; Firecracker sends five.
 const MOST_HEADERS: usize = 32;
@@ -18,8 +24,11 @@ const MOST_BODY_BYTES: usize = 1 << 20;
 const USUAL_BYTES: usize = 1 << 10;
 
 /// A connection on which nothing is under way.
+///
+/// Only reading is waited for: a request fits into the socket's buffer, and one who waits for room as
+/// well is woken when Firecracker has read it, for nothing.
 #[derive(Debug)]
-pub(super) struct Connection(UnixStream);
+pub(super) struct Connection(AsyncFd<OwnedFd>);
 
 /// What Firecracker answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,19 +45,22 @@ impl Answer {
 }
 
 impl Connection {
-    pub(super) fn over(stream: UnixStream) -> Self {
-        Self(stream)
+    pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        descriptor::readable(stream).map(Self)
     }
 
     /// Whether it is open, and nothing came that nobody asked for.
     pub(super) fn is_idle(&self) -> bool {
-        let nothing = self.0.try_read(&mut [0]);
+        let nothing = (self.0).try_io(Interest::READABLE, |fd| {
+            read(fd, &mut Vec::with_capacity(1))
+        });
         nothing.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends a request, and receives its answer. After a failure the connection is of no use.
     pub(super) async fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
-        self.0.write_all(&encoded(request)).await?;
+        self.send(&encoded(request)).await?;
         let mut received = Vec::with_capacity(USUAL_BYTES);
         loop {
             let Some(head) = head(&received)? else {
@@ -74,15 +86,48 @@ impl Connection {
         }
     }
 
+    async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let stream = UnixStream::from(self.0.get_ref().try_clone()?);
+                    tokio::net::UnixStream::from_std(stream)?.writable().await?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
     async fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
-        match self.0.read_buf(into).await? {
-            0 => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it closed the connection before its answer was whole",
-            )),
-            _ => Ok(()),
+        into.reserve(USUAL_BYTES);
+        let room = into.capacity() - into.len();
+        loop {
+            let mut ready = self.0.readable().await?;
+            let received = match ready.try_io(|fd| read(fd.get_ref(), into)) {
+                Ok(received) => received?,
+                Err(_not_ready) => continue,
+            };
+            // All there was; what comes after it, the end too, is told.
+            if (1..room).contains(&received) {
+                ready.clear_ready();
+            }
+            return match received {
+                0 => Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "it closed the connection before its answer was whole",
+                )),
+                _ => Ok(()),
+            };
         }
     }
+}
+
+/// Reads once, into the room that there is.
+fn read(from: &OwnedFd, into: &mut Vec<u8>) -> io::Result<usize> {
+    rustix::io::read(from, spare_capacity(into)).map_err(Into::into)
 }
 
 /// The request as HTTP/1.1.
@@ -92,21 +137,25 @@ fn encoded(request: &Request) -> Vec<u8> {
         Method::Put => "PUT",
         Method::Patch => "PATCH",
     };
-    let head = format!(
-        "{method} {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n",
-        request.path()
-    );
-    let mut bytes = head.into_bytes();
-    let body = request.body();
-    if !body.is_empty() {
-        let about = format!(
-            "Content-Type: application/json\r\nContent-Length: {}\r\n",
-            body.len()
-        );
-        bytes.extend(about.bytes());
+    let length = request.body().len().to_string();
+    let about_body = [
+        "Content-Type: application/json\r\nContent-Length: ",
+        &length,
+        "\r\n",
+    ];
+    let head = [
+        method,
+        " ",
+        request.path(),
+        " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n",
+    ];
+    let mut bytes = head.concat();
+    if !request.body().is_empty() {
+        bytes.extend(about_body);
     }
-    bytes.extend(b"\r\n");
-    bytes.extend(body);
+    bytes.push_str("\r\n");
+    let mut bytes = bytes.into_bytes();
+    bytes.extend(request.body());
     bytes
 }
 
@@ -153,19 +202,28 @@ fn garbled(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    /// A connection, and its other end.
+    fn pair() -> (Connection, tokio::net::UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let theirs = tokio::net::UnixStream::from_std(theirs).unwrap();
+        (Connection::over(ours).unwrap(), theirs)
+    }
 
     const OK: &str = "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n";
 
     /// What is made of an answer that comes in these pieces; what was asked.
     async fn answered(pieces: &[&str]) -> (io::Result<Answer>, String) {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (mut connection, mut theirs) = pair();
         let request = Request::new(
             Method::Patch,
             "/vm",
             &serde_json::json!({ "state": "Paused" }),
         );
-        let mut connection = Connection::over(ours);
         let server = async {
             let mut asked = vec![0; 1024];
             let length = theirs.read(&mut asked).await.unwrap();
@@ -206,6 +264,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_that_does_not_fit_the_sockets_buffer_is_sent_all_the_same() {
+        let (mut connection, mut theirs) = pair();
+        rustix::net::sockopt::set_socket_send_buffer_size(&connection.0, 4096).unwrap();
+        let body = "x".repeat(50_000);
+        let request = Request::new(Method::Put, "/mmds", &body).unwrap();
+        let server = async {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"x\"") {
+                tokio::task::yield_now().await;
+                theirs.read_buf(&mut asked).await.unwrap();
+            }
+            theirs.write_all(b"HTTP/1.1 204 \r\n\r\n").await.unwrap();
+            asked
+        };
+        let (answer, asked) = tokio::join!(connection.exchange(&request), server);
+        assert_eq!(answer.unwrap().status, 204);
+        assert!(asked.ends_with(request.body()));
+        assert!(connection.is_idle());
+    }
+
+    #[tokio::test]
     async fn an_answer_that_lies_about_itself_is_none() {
         let long = format!("{OK}X: {}\r\n\r\n", "x".repeat(MOST_HEAD_BYTES));
         let many = format!("{OK}{}\r\n", "X: y\r\n".repeat(MOST_HEADERS));
@@ -242,16 +321,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_or_spoke_unasked_is_not_idle() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let connection = Connection::over(ours);
+        let (connection, mut theirs) = pair();
         assert!(connection.is_idle());
         theirs.write_all(b"x").await.unwrap();
-        connection.0.readable().await.unwrap();
+        drop(connection.0.readable().await.unwrap());
         assert!(!connection.is_idle());
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let connection = Connection::over(ours);
+        let (connection, theirs) = pair();
         drop(theirs);
-        connection.0.readable().await.unwrap();
+        drop(connection.0.readable().await.unwrap());
         assert!(!connection.is_idle());
     }
 }
