@@ -20,7 +20,7 @@ const MOST_HEADERS: usize = 32;
 const MOST_HEAD_BYTES: usize = 16 << 10;
 /// What is read of an answer's body at most, in bytes: balloon statistics and MMDS data fit well.
 const MOST_BODY_BYTES: usize = 1 << 20;
-/// As much room is made for an answer at first: few have more.
+/// As much room is made at first for an answer, and for what is asked: few need more.
 const USUAL_BYTES: usize = 1 << 10;
 
 /// A connection on which nothing is under way.
@@ -52,9 +52,8 @@ impl Connection {
 
     /// Whether it is open, and nothing came that nobody asked for.
     pub(super) fn is_idle(&self) -> bool {
-        let nothing = (self.0).try_io(Interest::READABLE, |fd| {
-            read(fd, &mut Vec::with_capacity(1))
-        });
+        let read = |from: &OwnedFd| Ok(rustix::io::read(from, &mut [0])?);
+        let nothing = self.0.try_io(Interest::READABLE, read);
         nothing.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -106,7 +105,8 @@ impl Connection {
         let room = into.capacity() - into.len();
         loop {
             let mut ready = self.0.readable().await?;
-            let received = match ready.try_io(|fd| read(fd.get_ref(), into)) {
+            let read = |from: &AsyncFd<_>| Ok(rustix::io::read(from, spare_capacity(into))?);
+            let received = match ready.try_io(read) {
                 Ok(received) => received?,
                 Err(_not_ready) => continue,
             };
@@ -125,11 +125,6 @@ impl Connection {
     }
 }
 
-/// Reads once, into the room that there is.
-fn read(from: &OwnedFd, into: &mut Vec<u8>) -> io::Result<usize> {
-    rustix::io::read(from, spare_capacity(into)).map_err(Into::into)
-}
-
 /// The request as HTTP/1.1.
 fn encoded(request: &Request) -> Vec<u8> {
     let method = match request.method() {
@@ -137,25 +132,23 @@ fn encoded(request: &Request) -> Vec<u8> {
         Method::Put => "PUT",
         Method::Patch => "PATCH",
     };
-    let length = request.body().len().to_string();
-    let about_body = [
-        "Content-Type: application/json\r\nContent-Length: ",
-        &length,
-        "\r\n",
-    ];
-    let head = [
+    let body = request.body();
+    let mut bytes = Vec::with_capacity(USUAL_BYTES + body.len());
+    for part in [
         method,
         " ",
         request.path(),
         " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n",
-    ];
-    let mut bytes = head.concat();
-    if !request.body().is_empty() {
-        bytes.extend(about_body);
+    ] {
+        bytes.extend(part.as_bytes());
     }
-    bytes.push_str("\r\n");
-    let mut bytes = bytes.into_bytes();
-    bytes.extend(request.body());
+    if !body.is_empty() {
+        bytes.extend(b"Content-Type: application/json\r\nContent-Length: ");
+        bytes.extend(body.len().to_string().as_bytes());
+        bytes.extend(b"\r\n");
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(body);
     bytes
 }
 
