@@ -4,6 +4,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use smartvm::process::ProcessId;
+use smartvm::rundir::{RunDir, State, VmState};
 use smartvm::spec::WireGuardConfig;
 use smartvm_emulate::tiny_guest::{self, Ending};
 
@@ -21,15 +22,9 @@ enum Victim {
     NetworkKeeper,
 }
 
-/// What is written down of the VM.
-fn state(way: &Way) -> serde_json::Value {
-    let state = std::fs::read(way.file("run/fired/vm.json")).unwrap_or_default();
-    serde_json::from_slice(&state).unwrap_or_default()
-}
-
-/// A process that it names.
-fn process_of_vm(way: &Way, role: &str) -> ProcessId {
-    serde_json::from_value(state(way)[role].clone()).unwrap()
+/// What is written down of the VM, once it is.
+fn state(way: &Way) -> Option<VmState> {
+    RunDir::at(&way.file("run/fired")).ok()?.state().ok()
 }
 
 fn is_alive(process: &ProcessId) -> bool {
@@ -88,12 +83,13 @@ fn nothing_leaves_while_all_that_look_after_it_are_killed_and_gc_leaves_the_host
         let mut owner = run_a_vm(&way, &config);
         until("it runs", || {
             assert!(owner.try_wait().unwrap().is_none(), "it was begun");
-            state(&way)["state"] == "running"
+            state(&way).is_some_and(|known| known.state == State::Running)
         });
-        let vmm = Vmm(process_of_vm(&way, "vmm"));
+        let known = state(&way).unwrap();
+        let vmm = Vmm(known.vmm.unwrap());
         let victims = order.map(|victim| match victim {
             Owner => ProcessId::of(owner.id()).unwrap().unwrap(),
-            VmKeeper => process_of_vm(&way, "keeper"),
+            VmKeeper => known.keeper.clone().unwrap(),
             NetworkKeeper => network_keeper(&way.file("run")),
         });
         way.connect_guest();

@@ -7,7 +7,6 @@
 //! yet, the file tells.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
@@ -91,8 +90,8 @@ impl Known {
     /// Whether it is what another would read now, who took the lock.
     pub(crate) fn is_current(&self) -> bool {
         // What was replaced has no name any more.
-        let state_file = self.file.metadata();
-        state_file.is_ok_and(|found| found.nlink() > 0) && self.timeline.is_unchanged()
+        let state_file = rustix::fs::fstat(&self.file);
+        state_file.is_ok_and(|found| found.st_nlink > 0) && self.timeline.is_unchanged()
     }
 
     /// The VM's state, with what was changed.

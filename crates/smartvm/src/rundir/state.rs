@@ -160,6 +160,13 @@ impl VmState {
         })
     }
 
+    /// Whether its guest runs, and may have an agent that nobody asked yet. One without an
+    /// initramfs hardly has one, and would only be waited for in vain.
+    pub(crate) fn may_have_unseen_agent(&self) -> bool {
+        let may_have = self.spec.boot_source.initrd_path.is_some();
+        self.state == State::Running && self.agent.is_none() && may_have
+    }
+
     /// Whether its Firecracker is jailed.
     pub fn jailed(&self) -> bool {
         self.root.as_ref().is_some_and(Root::is_jail)

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -84,8 +84,8 @@ impl Timeline {
 
     /// Whether nobody else changed it since it was looked at.
     pub(super) fn is_unchanged(&self) -> bool {
-        let found = self.file.metadata();
-        found.is_ok_and(|found| found.nlink() > 0 && found.len() == self.end.length)
+        let found = rustix::fs::fstat(&self.file);
+        found.is_ok_and(|found| found.st_nlink > 0 && found.st_size as u64 == self.end.length)
     }
 
     /// Its last moment.

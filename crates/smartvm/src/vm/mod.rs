@@ -211,13 +211,14 @@ impl MicroVm {
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
         let (mut held, mut client) = self.begin_again(operation).await?;
         let request = VmBody { state: wire }.request()?;
-        if operation == Operation::Pause {
-            self.remember_agent(&mut held).await;
+        if operation == Operation::Pause && held.state().may_have_unseen_agent() {
+            Box::pin(self.remember_agent(&mut held)).await;
         }
         client.send(&request).await?;
         if operation == Operation::Resume {
             if held.state().agent.is_some() {
-                return self.wake_up(held).await;
+                // On the heap: it takes more room than all else here, and not every guest has an agent.
+                return Box::pin(self.wake_up(held)).await;
             }
             held.forget_moves();
         }

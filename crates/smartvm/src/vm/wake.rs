@@ -9,7 +9,6 @@ use super::held::Held;
 use crate::agent::{Command, MainCommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
-use crate::rundir::State;
 use crate::wiring::Move;
 
 /// How long the agent may take to answer: the guest's whole kernel has to come to itself, which
@@ -34,16 +33,9 @@ impl MicroVm {
         agent.run_main(command).await
     }
 
-    /// Asks a guest that is about to stand still for its agent, which is woken later. One
-    /// without an initramfs hardly has one, and would only be waited for in vain.
+    /// Asks a guest that is about to stand still for its agent, which is woken later.
     pub(super) async fn remember_agent(&self, held: &mut Held) {
-        let state = held.state();
-        let may_have = state.spec.boot_source.initrd_path.is_some();
-        if state.state == State::Running
-            && state.agent.is_none()
-            && may_have
-            && let Some(version) = self.agent_version(AGENT_PATIENCE).await
-        {
+        if let Some(version) = self.agent_version(AGENT_PATIENCE).await {
             held.change().agent = Some(version);
         }
     }
