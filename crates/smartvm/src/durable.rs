@@ -1,8 +1,6 @@
 //! Files that other processes rely on: written whole, read bounded, each with a format
 //! version.
 
-mod remembered;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -13,7 +11,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-pub(crate) use remembered::Remembered;
 
 /// What a state file may hold at most.
 const MAX_STATE_BYTES: u64 = 4 << 20;

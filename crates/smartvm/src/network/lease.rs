@@ -5,8 +5,9 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use super::remembered::Remembered;
 use super::{Lease, Subnet, mac_of};
-use crate::durable::{self, Remembered, Staged};
+use crate::durable::{self, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, MacAddress, VmId};
 use crate::spec::FirewallEgress;

@@ -24,6 +24,7 @@ mod netlink;
 mod port;
 mod preflight;
 mod reach;
+mod remembered;
 mod route;
 mod rules;
 mod state;
@@ -41,7 +42,7 @@ pub use foreign::ForeignChain;
 pub use status::Status;
 pub use tunnel::{PeerStatus, TunnelStatus};
 
-use crate::durable::{self, Remembered};
+use crate::durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{IfName, VmId};
 use crate::rundir::Lock;
@@ -55,6 +56,7 @@ use ending::give_back_unused;
 use lease::Wanted;
 use making::Care;
 use namespace::Namespace;
+use remembered::Remembered;
 use state::{Instance, State, User, Users};
 use tunnel::TunnelState;
 

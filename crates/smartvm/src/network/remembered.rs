@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 
-use super::{MAX_STATE_BYTES, open, parse_state, read_open};
+use crate::durable;
 use crate::error::{Error, Result};
 
 /// What was read last of a file that is only ever replaced as a whole.
 #[derive(Debug)]
-pub(crate) struct Remembered<T>(Mutex<Option<Reading<T>>>);
+pub(super) struct Remembered<T>(Mutex<Option<Reading<T>>>);
 
 #[derive(Debug)]
 struct Reading<T> {
@@ -29,8 +29,8 @@ impl<T> Default for Remembered<T> {
 }
 
 impl<T: Clone + DeserializeOwned> Remembered<T> {
-    /// Does what [`read_state`](super::read_state) does.
-    pub(crate) fn read(&self, path: &Path, format: u32) -> Result<Option<T>> {
+    /// Does what [`durable::read_state`] does.
+    pub(super) fn read(&self, path: &Path, format: u32) -> Result<Option<T>> {
         let looking = |e| Error::io("looking at", path, e);
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = &*remembered {
@@ -42,34 +42,33 @@ impl<T: Clone + DeserializeOwned> Remembered<T> {
                 _ => *remembered = None,
             }
         }
-        let Some(file) = open(path)? else {
+        let Some((file, says)) = durable::open_state::<T>(path, format)? else {
             return Ok(None);
         };
-        let found = file.metadata().map_err(looking)?;
-        let says: T = parse_state(path, format, &read_open(&file, path, MAX_STATE_BYTES)?)?;
-        *remembered = Some(Reading {
-            file: (found.dev(), found.ino()),
-            _open: file,
-            says: says.clone(),
-        });
+        *remembered = Reading::of(file, &says);
         Ok(Some(says))
     }
 
     /// Forgets it.
-    #[cfg(feature = "network")]
-    pub(crate) fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Remembers what was just written into a file.
-    pub(crate) fn note(&self, file: File, says: &T) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What can't be looked at is read when it is asked for.
-        *remembered = file.metadata().ok().map(|found| Reading {
+    pub(super) fn note(&self, file: File, says: &T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Reading::of(file, says);
+    }
+}
+
+impl<T: Clone> Reading<T> {
+    /// Of this file; what can't be looked at is read again when it is asked for.
+    fn of(file: File, says: &T) -> Option<Self> {
+        let found = file.metadata().ok()?;
+        Some(Self {
             file: (found.dev(), found.ino()),
             _open: file,
             says: says.clone(),
-        });
+        })
     }
 }
 
