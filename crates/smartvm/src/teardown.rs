@@ -1,6 +1,7 @@
 //! The only way in which a VM's things are given back: its ledger played backwards, by
 //! whichever process does it.
 
+use std::fs::File;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -26,17 +27,17 @@ pub struct StopRequest {
 impl StopRequest {
     /// Leaves the request in the run dir, before anything ends the VM.
     pub fn write(run_dir: &RunDir) -> Result<()> {
+        let path = run_dir.file(file::STOP_REQUEST);
         // A restart of the host ends the VM as well.
-        durable::write_passing_state(
-            &run_dir.file(file::STOP_REQUEST),
-            STOP_FORMAT,
-            &Self { at: now() },
-        )
+        durable::write_passing_state(&path, STOP_FORMAT, &Self { at: now() }).or_else(|e| {
+            // A full disk has room for an empty file still, which says the same.
+            File::create(path).map(drop).map_err(|_| e)
+        })
     }
 
-    /// The request, if there was one.
-    pub fn read(run_dir: &RunDir) -> Result<Option<Self>> {
-        durable::read_state(&run_dir.file(file::STOP_REQUEST), STOP_FORMAT)
+    /// Whether there is one.
+    pub fn was_left(run_dir: &RunDir) -> bool {
+        run_dir.file(file::STOP_REQUEST).exists()
     }
 }
 
@@ -90,13 +91,10 @@ pub fn tear_down(
         vmm_log: text(file::VMM_LOG, 8 << 10),
         cleanup: failures.iter().map(Error::to_string).collect(),
     };
-    // Teardown works on a full disk: the record is worth less than what is given back.
-    if let Err(e) = run_dir
-        .runtime_dir()
-        .and_then(|dir| dir.records().keep(&ended))
-    {
-        tracing::warn!(vm = %run_dir.id(), "keeping the record: {e}");
-    }
+    // Teardown works on a full disk: the record is worth less than what is given back, which may
+    // make room for it.
+    let keep = || run_dir.runtime_dir()?.records().keep(&ended);
+    let kept = keep();
     if failures.is_empty() {
         run_dir.remove()?;
     } else if let Some(mut state) = state {
@@ -104,6 +102,9 @@ pub fn tear_down(
         if let Err(e) = run_dir.write_state(&state) {
             tracing::warn!(vm = %run_dir.id(), "marking it as failed: {e}");
         }
+    }
+    if let Err(e) = kept.or_else(|_| keep()) {
+        tracing::warn!(vm = %run_dir.id(), "keeping the record: {e}");
     }
     Ok(ended)
 }

@@ -17,6 +17,7 @@ mod downloads;
 mod emulate;
 mod faults;
 mod firewall;
+mod full_disk;
 mod images;
 mod import;
 mod jail;

@@ -172,14 +172,14 @@ impl Keeper {
 
     /// Why Firecracker ended by itself: because somebody asked, or for a reason of its own.
     fn reason(&self, ended: Ended) -> Reason {
-        match StopRequest::read(&self.run_dir) {
-            Ok(Some(_)) if matches!(ended, Ended::Killed(_)) => Reason::Killed,
-            Ok(Some(_)) => Reason::Stopped,
-            Ok(None) | Err(_) => {
-                let console = ring::tail(&self.run_dir.file(file::CONSOLE), 16 << 10);
-                reason_unasked(ended, &console.unwrap_or_default())
-            }
+        if StopRequest::was_left(&self.run_dir) {
+            return match ended {
+                Ended::Killed(_) => Reason::Killed,
+                _ => Reason::Stopped,
+            };
         }
+        let console = ring::tail(&self.run_dir.file(file::CONSOLE), 16 << 10);
+        reason_unasked(ended, &console.unwrap_or_default())
     }
 
     /// Waits for the next thing to happen, and handles output and requests on the way.

@@ -95,24 +95,28 @@ impl Held {
 
     /// The same without blocking; then lets go.
     pub(crate) async fn done(self) -> Result<()> {
-        self.recorded().await.map(drop)
+        self.recorded().await?.1
     }
 
-    async fn recorded(mut self) -> Result<Self> {
+    /// The same, but holds on, also when it can't be written.
+    pub(super) async fn recorded(mut self) -> Result<(Self, Result<()>)> {
         let run_dir = self.run_dir.clone();
-        with_files(&run_dir, move || self.record().map(|()| self)).await
+        with_files(&run_dir, move || {
+            let recorded = self.record();
+            Ok((self, recorded))
+        })
+        .await
     }
 
-    /// [`Held::done`] for an operation that is soon followed by another: returns what saves that
-    /// one time. `None` if nothing can be left.
-    pub(super) async fn done_for_now(self, client: Client) -> Result<Option<Left>> {
-        let Self { lock, known, .. } = self.recorded().await?;
-        let lock = lock.unlock();
-        Ok(lock.map(|lock| Left {
+    /// Lets go, with what saves time to another operation that follows soon; `None` if nothing
+    /// can be left.
+    pub(super) fn leave(self, client: Client) -> Option<Left> {
+        let Self { lock, known, .. } = self;
+        Some(Left {
             client,
-            lock,
+            lock: lock.unlock()?,
             known,
-        }))
+        })
     }
 
     /// The lock alone; writes nothing.

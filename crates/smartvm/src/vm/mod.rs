@@ -32,7 +32,6 @@ pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 
-use self::held::Held;
 use self::kept::Kept;
 use crate::agent::Agent;
 use crate::descriptor;
@@ -210,37 +209,39 @@ impl MicroVm {
 
     async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
         let (mut held, mut client) = self.begin_again(operation).await?;
-        let request = VmBody { state: wire }.request()?;
+        let was = held.state().state;
         if operation == Operation::Pause && held.state().may_have_unseen_agent() {
             Box::pin(self.remember_agent(&mut held)).await;
         }
-        client.send(&request).await?;
+        client.send(&VmBody { state: wire }.request()?).await?;
+        let mut woken = Ok(());
         if operation == Operation::Resume {
             if held.state().agent.is_some() {
-                // On the heap: it takes more room than all else here, and not every guest has an agent.
-                return Box::pin(self.wake_up(held)).await;
+                // On the heap: it takes more room than all else here, and not every guest has an
+                // agent.
+                woken = Box::pin(self.wake_guest(&held.state().moves)).await;
             }
-            held.forget_moves();
+            if woken.is_ok() {
+                held.forget_moves();
+            }
+        }
+        // Its guest runs, whatever its agent says.
+        let (held, recorded) = held.recorded().await?;
+        if let Err(e) = recorded {
+            // What can't be written down isn't done: its guest is to be as its state says.
+            let state = match was {
+                State::Paused => Wire::Paused,
+                _ => Wire::Resumed,
+            };
+            let undone = client.send(&VmBody { state }.request()?).await;
+            return Err(e.with_cleanup(undone.err()));
         }
         // One connection for each VM at most, whoever else has handles of it.
-        match self.link.is_some() {
-            true => {
-                let left = held.done_for_now(client).await?;
-                left.into_iter().for_each(|left| self.kept.leave(left));
-                Ok(())
-            }
-            false => held.done().await,
+        if self.link.is_some()
+            && let Some(left) = held.leave(client)
+        {
+            self.kept.leave(left);
         }
-    }
-
-    /// Ends a resume whose guest has an agent, which wakes it before the VM counts as running.
-    async fn wake_up(&self, mut held: Held) -> Result<()> {
-        let woken = self.wake_guest(&held.state().moves).await;
-        if woken.is_ok() {
-            held.forget_moves();
-        }
-        // It runs, whatever its agent says.
-        held.done().await?;
         woken
     }
 

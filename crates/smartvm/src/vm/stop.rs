@@ -65,8 +65,11 @@ impl MicroVm {
         }
         let asked = with_files(&self.run_dir, move || {
             let running = leave_request(&run_dir, held.state().vmm.as_ref())?;
-            if was != State::Failed {
-                held.record()?;
+            // A full disk must not keep anybody from ending what fills it.
+            if was != State::Failed
+                && let Err(e) = held.record()
+            {
+                tracing::warn!(vm = %run_dir.id(), "noting that it ends: {e}");
             }
             let known = held.state();
             Ok((known.vmm.clone(), known.keeper.clone(), running))
@@ -201,8 +204,10 @@ fn leave_request(run_dir: &RunDir, vmm: Option<&ProcessId>) -> Result<Option<Pid
         Some(vmm) => vmm.open()?,
         None => None,
     };
-    if running.is_some() || vmm.is_none() {
-        StopRequest::write(run_dir)?;
+    if (running.is_some() || vmm.is_none())
+        && let Err(e) = StopRequest::write(run_dir)
+    {
+        tracing::warn!(vm = %run_dir.id(), "its record won't tell that its end was asked for: {e}");
     }
     Ok(running)
 }
