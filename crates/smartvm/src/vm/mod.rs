@@ -228,8 +228,9 @@ impl MicroVm {
         // Its guest runs, whatever its agent says.
         let (held, recorded) = held.recorded().await?;
         if let Err(e) = recorded {
-            // What can't be written down isn't done: its guest is to be as its state says.
-            let state = match was {
+            // What can't be written down isn't done: its guest is to be as its state says, which
+            // may have been written in part.
+            let state = match self.run_dir.state().map_or(was, |known| known.state) {
                 State::Paused => Wire::Paused,
                 _ => Wire::Resumed,
             };
