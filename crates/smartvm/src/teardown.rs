@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::durable;
 use crate::error::{Error, Result};
@@ -17,8 +17,9 @@ const STOP_FORMAT: u32 = 1;
 /// What the VM's lock is taken for.
 pub(crate) const DOING: &str = "cleaning up after";
 
-/// That somebody asked a VM to end: tells an end that was asked for from one that wasn't.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// That somebody asked a VM to end: tells an end that was asked for from one that wasn't. It says
+/// so by being there; keepers of earlier versions read it, too.
+#[derive(Debug, Serialize)]
 pub struct StopRequest {
     /// When (RFC 3339).
     pub at: String,

@@ -10,7 +10,7 @@ use smartvm::spec::{BootSource, MicroVmSpec};
 use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{Error, ErrorKind, SmartVm};
 
-use crate::support::Corner;
+use crate::support::{Corner, SmallDisk};
 use crate::template::{REFUSAL, Template};
 
 /// The failure of creating and starting, whichever comes first.
@@ -178,22 +178,12 @@ async fn staging_on_a_full_disk_is_refused_with_the_figures_and_leaves_nothing()
     let corner = Corner::new();
     let smartvm = corner.smartvm();
     // A small tmpfs of the test's own stands for the full disk.
-    let small = corner.file("staging");
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
-        .arg(&small)
-        .status()
-        .unwrap();
-    assert!(mounted.success());
+    let small = SmallDisk::mount(corner.file("staging"), "64k");
     std::fs::write(corner.file("root.img"), vec![1; 1 << 20]).unwrap();
     let before = corner.picture();
     let error = failure(&smartvm, &corner.large()).await;
     let after = corner.picture();
-    let unmounted = std::process::Command::new("umount")
-        .arg(&small)
-        .status()
-        .unwrap();
-    assert!(unmounted.success());
+    drop(small);
     assert_eq!(error.kind(), ErrorKind::Host, "{error:?}");
     assert!(error.to_string().contains("1.0 MiB"), "{error}");
     assert_eq!(after, before);

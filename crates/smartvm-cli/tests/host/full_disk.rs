@@ -12,12 +12,13 @@ use smartvm::vm::{StartOptions, StopMode};
 use smartvm::{MicroVm, SmartVm};
 
 use crate::lifecycle::PATIENCE;
-use crate::support::Corner;
+use crate::support::{Corner, SmallDisk};
 
 /// A corner whose runtime directory is a small file system of its own.
 struct Small {
-    corner: Corner,
     smartvm: SmartVm,
+    _disk: SmallDisk,
+    corner: Corner,
 }
 
 impl Small {
@@ -25,13 +26,12 @@ impl Small {
         let corner = Corner::new();
         let run = corner.file("run");
         std::fs::create_dir(&run).unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "none"])
-            .arg(&run)
-            .status();
-        assert!(mounted.unwrap().success());
-        let smartvm = corner.smartvm();
-        Self { corner, smartvm }
+        let disk = SmallDisk::mount(run, "2m");
+        Self {
+            smartvm: corner.smartvm(),
+            _disk: disk,
+            corner,
+        }
     }
 
     async fn running(&self, id: &str) -> MicroVm {
@@ -46,16 +46,6 @@ impl Small {
     fn fill(&self) {
         let filled = std::fs::write(self.corner.file("run/.filler"), vec![0; 4 << 20]);
         assert_eq!(filled.unwrap_err().kind(), StorageFull);
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg("--lazy")
-            .arg(self.corner.file("run"))
-            .status();
-        assert!(unmounted.unwrap().success());
     }
 }
 

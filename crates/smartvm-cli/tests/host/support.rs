@@ -24,6 +24,33 @@ pub(crate) fn firecracker() -> PathBuf {
         .into()
 }
 
+/// A small file system of its own, held in memory, in a directory of a corner's; unmounted when
+/// dropped.
+pub(crate) struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Of this size, as `mount` has it.
+    pub(crate) fn mount(at: PathBuf, size: &str) -> Self {
+        let options = format!("size={size},mode=0700");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(&at)
+            .status();
+        assert!(mounted.unwrap().success());
+        Self { at }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.at).status();
+        // Another failure is told already.
+        assert!(std::thread::panicking() || unmounted.unwrap().success());
+    }
+}
+
 /// A private corner of the host: everything a test makes is in here.
 pub(crate) struct Corner {
     root: PathBuf,

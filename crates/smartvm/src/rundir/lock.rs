@@ -3,7 +3,6 @@
 #[cfg(feature = "network")]
 mod shared;
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -31,10 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// Who holds a lock, and why: written into the lock file for those who wait in vain.
 #[derive(Serialize, Deserialize)]
-struct Holder<'a> {
+struct Holder {
     pid: u32,
-    #[serde(borrow)]
-    doing: Cow<'a, str>,
+    doing: String,
 }
 
 /// A held lock (`flock(2)`): released when dropped, also by the death of the process.
@@ -94,7 +92,7 @@ impl Lock {
     fn say(&self, doing: &str) {
         let holder = Holder {
             pid: std::process::id(),
-            doing: doing.into(),
+            doing: doing.to_owned(),
         };
         // It only helps to understand: a full disk must not keep anybody from cleaning up.
         let _unsaid = serde_json::to_vec(&holder)
@@ -174,7 +172,7 @@ fn gone(path: &Path, what: &str, cause: std::io::Error) -> Error {
 fn held_by(file: &File) -> String {
     let mut text = [0; MOST_BYTES];
     let length = file.read_at(&mut text, 0).unwrap_or(0);
-    match serde_json::from_slice::<Holder<'_>>(&text[..length]) {
+    match serde_json::from_slice::<Holder>(&text[..length]) {
         Ok(Holder { pid, doing }) => format!("process {pid} is {doing} it"),
         Err(_) => UNTOLD.into(),
     }

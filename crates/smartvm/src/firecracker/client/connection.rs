@@ -161,9 +161,6 @@ struct Head {
 
 /// The head of what was received, if it is all there.
 fn head(received: &[u8]) -> io::Result<Option<Head>> {
-    if received.is_empty() {
-        return Ok(None);
-    }
     let mut headers = [EMPTY_HEADER; MOST_HEADERS];
     let mut response = Response::new(&mut headers);
     let parsed = response.parse(received).map_err(garbled)?;
