@@ -1,7 +1,10 @@
 //! The small record that stays of a VM: why it ended and what it last printed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -15,12 +18,14 @@ use crate::name::VmId;
 
 /// The format of a record that this version writes.
 const FORMAT: u32 = 1;
-/// How many records there are at most.
-const MOST_RECORDS: usize = 512;
-/// How many of them stay when there are more, the newest: more than may end at once, as each of
-/// them is asked how it ended, and fewer than there may be, as not everyone who ends shall have
-/// to look at all.
+/// How many records stay, the newest: more than may end at once, as each of them is asked how it
+/// ended.
 const KEPT_RECORDS: usize = 448;
+/// After so many new ones it is looked how many there are: not everyone who ends shall have to
+/// look at all.
+const LOOK_AFTER: u64 = 64;
+/// The file among the records that has a byte for each new one since then.
+const NEW_SINCE: &str = ".new";
 
 /// What stays of a VM when it has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,24 +80,22 @@ impl Records {
     }
 
     /// Where they are.
-    pub(crate) fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// Keeps a record. When there are more than 512, the newest 448 stay.
+    /// Keeps a record. The newest 448 stay; of older ones some 64 do at most.
     pub fn keep(&self, ended: &Ended) -> Result<()> {
         durable::private_dir(&self.dir)?;
-        durable::write_state(&self.file(&ended.id), FORMAT, ended)?;
-        // Counting them costs less than looking at each one's age.
-        let few = |entries: std::fs::ReadDir| entries.count() <= MOST_RECORDS;
-        if std::fs::read_dir(&self.dir).is_ok_and(few) {
+        durable::write_passing_state(&self.file(&ended.id), FORMAT, ended)?;
+        let new = self.dir.join(NEW_SINCE);
+        // On a full disk there is no room for a byte: then everyone looks.
+        if count_one(&new).is_ok_and(|many| many < LOOK_AFTER) {
             return Ok(());
         }
+        std::fs::write(&new, "").map_err(|e| Error::io("counting records anew in", new, e))?;
         let all = self.by_age()?;
-        let too_many = match all.len() {
-            ..=MOST_RECORDS => 0,
-            more => more - KEPT_RECORDS,
-        };
+        let too_many = all.len().saturating_sub(KEPT_RECORDS);
         for (_, id) in &all[..too_many] {
             self.remove(id)?;
         }
@@ -146,6 +149,14 @@ impl Records {
         all.sort();
         Ok(all)
     }
+}
+
+/// Counts one more in a file of a byte each; returns how many there are.
+fn count_one(file: &Path) -> std::io::Result<u64> {
+    let mut options = OpenOptions::new();
+    let mut file = options.append(true).create(true).mode(0o600).open(file)?;
+    file.write_all(b".")?;
+    Ok(file.metadata()?.len())
 }
 
 impl Ended {
@@ -222,16 +233,36 @@ mod tests {
     }
 
     #[test]
-    fn of_more_than_512_records_the_newest_448_stay() {
+    fn of_many_records_the_newest_448_stay_and_few_older_ones() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::new(dir.path().join("ended"));
-        for number in 0..=MOST_RECORDS {
+        let most = KEPT_RECORDS + LOOK_AFTER as usize;
+        for number in 0..2 * most {
             records.keep(&ended(named(number))).unwrap();
+            if number % 37 == 0 || number == most {
+                let ids = records.ids().unwrap();
+                assert!(ids.len() <= most, "{}", ids.len());
+                let newest: Vec<_> = (0..=number).rev().take(KEPT_RECORDS).map(named).collect();
+                assert!(ids.iter().rev().take(KEPT_RECORDS).eq(&newest));
+            }
         }
-        let ids = records.ids().unwrap();
-        assert_eq!(ids.len(), KEPT_RECORDS);
-        assert_eq!(ids.last(), Some(&named(MOST_RECORDS)));
-        assert!(records.get(&named(MOST_RECORDS - KEPT_RECORDS)).is_err());
+        assert!(records.get(&named(0)).is_err());
+    }
+
+    #[test]
+    fn records_that_others_kept_count_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().to_owned());
+        let new = dir.path().join(NEW_SINCE);
+        for number in 0..KEPT_RECORDS + 1 {
+            let one = ended(named(number));
+            durable::write_state(&records.file(&one.id), FORMAT, &one).unwrap();
+        }
+        // As another one counted.
+        std::fs::write(&new, vec![b'.'; LOOK_AFTER as usize - 1]).unwrap();
+        records.keep(&ended(named(9999))).unwrap();
+        assert_eq!(records.ids().unwrap().len(), KEPT_RECORDS);
+        assert_eq!(new.metadata().unwrap().len(), 0);
     }
 
     #[test]
