@@ -270,7 +270,7 @@ async fn who_waits_in_vain_is_told_who_works_on_the_vm_and_force_ends_it_all_the
         .unwrap();
     if let Err(refused) = refused {
         let told = refused.to_string();
-        let expected = format!("process {} is pausing it", first.id());
+        let expected = format!("process {} is pausing or resuming it", first.id());
         // Both wait ten seconds: the first may give up a moment before.
         assert!(
             told.contains(&expected) || refused.kind() == ErrorKind::Timeout,

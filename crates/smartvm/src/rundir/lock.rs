@@ -1,39 +1,23 @@
 //! The lock that orders operations on one VM, among threads and processes.
 
+mod holder;
 #[cfg(feature = "network")]
 mod shared;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "network")]
 pub(crate) use shared::open_shared;
 
+use self::holder::Holder;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What is read at most of what the holder says.
-const MOST_BYTES: usize = 512;
-
-/// What a holder writes at least, padded: more than any of them has to say.
-const USUAL_BYTES: usize = 128;
-
-/// What is told where it isn't known who holds a lock.
-const UNTOLD: &str = "another operation holds its lock";
 
 /// How long is slept at most until a lock is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
-
-/// Who holds a lock, and why: written into the lock file for those who wait in vain.
-#[derive(Serialize, Deserialize)]
-struct Holder {
-    pid: u32,
-    doing: String,
-}
 
 /// A held lock (`flock(2)`): released when dropped, also by the death of the process.
 #[derive(Debug)]
@@ -59,7 +43,7 @@ impl Lock {
     pub(super) fn acquire(path: &Path, vm: &str, doing: &str, patience: Duration) -> Result<Self> {
         let what = format!("VM {vm}");
         let file = open(path, &what)?;
-        wait(&file, path, &what, patience, held_by)?;
+        wait(&file, path, &what, patience, holder::told)?;
         Self::locked(file, path, &what, doing)
     }
 
@@ -77,31 +61,14 @@ impl Lock {
     fn locked(file: File, path: &Path, what: &str, doing: &str) -> Result<Self> {
         // Whoever held it may have removed the run dir meanwhile.
         path.metadata().map_err(|e| gone(path, what, e))?;
-        let lock = Self { file };
-        lock.say(doing);
-        Ok(lock)
+        Holder::this(doing).say(&file);
+        Ok(Self { file })
     }
 
     /// Lets go, and keeps the file open. `None` if the kernel doesn't let go: closing it does.
     pub(crate) fn unlock(self) -> Option<Unlocked> {
         let unlocked = self.file.unlock();
         unlocked.ok().map(|()| Unlocked { file: self.file })
-    }
-
-    /// Says what it is held for: those who wait in vain are told.
-    fn say(&self, doing: &str) {
-        let holder = Holder {
-            pid: std::process::id(),
-            doing: doing.to_owned(),
-        };
-        // It only helps to understand: a full disk must not keep anybody from cleaning up.
-        let _unsaid = serde_json::to_vec(&holder)
-            .map_err(std::io::Error::other)
-            .and_then(|mut text| {
-                // Over all of what another holder said.
-                text.resize(text.len().max(USUAL_BYTES), b' ');
-                self.file.write_all_at(&text, 0)
-            });
     }
 }
 
@@ -113,12 +80,11 @@ pub(crate) struct Unlocked {
 }
 
 impl Unlocked {
-    /// Takes the lock to do something, if nobody holds it.
-    pub(crate) fn try_lock(self, doing: &str) -> Option<Lock> {
+    /// Takes the lock to do what it was held for, if nobody holds it. That isn't said again: this
+    /// may be done often.
+    pub(crate) fn try_lock(self) -> Option<Lock> {
         self.file.try_lock().ok()?;
-        let lock = Lock { file: self.file };
-        lock.say(doing);
-        Some(lock)
+        Some(Lock { file: self.file })
     }
 }
 
@@ -168,16 +134,6 @@ fn gone(path: &Path, what: &str, cause: std::io::Error) -> Error {
     }
 }
 
-/// What the holder of this locked file says.
-fn held_by(file: &File) -> String {
-    let mut text = [0; MOST_BYTES];
-    let length = file.read_at(&mut text, 0).unwrap_or(0);
-    match serde_json::from_slice::<Holder>(&text[..length]) {
-        Ok(Holder { pid, doing }) => format!("process {pid} is {doing} it"),
-        Err(_) => UNTOLD.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +151,32 @@ mod tests {
         assert_eq!(refused.to_string(), expected);
         drop(held);
         Lock::acquire(&path, "a", "working on", Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn who_takes_a_lock_again_is_told_without_having_said_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(Lock::acquire_new(&path).unwrap());
+        let refused = || {
+            let refused = Lock::acquire(&path, "a", "working on", Duration::ZERO);
+            refused.unwrap_err().to_string()
+        };
+        let take = || Lock::acquire(&path, "a", "pausing", Duration::ZERO).unwrap();
+        let again = take().unlock().unwrap().try_lock().unwrap();
+        let me = std::process::id();
+        assert_eq!(
+            refused(),
+            format!("VM a is busy: process {me} is pausing it")
+        );
+        // Another one said something meanwhile, and did it.
+        let said = format!(r#"{{"pid":{},"doing":"stopping"}}"#, me + 1);
+        std::fs::write(&path, said).unwrap();
+        assert_eq!(
+            refused(),
+            format!("VM a is busy: process {me} is working on it")
+        );
+        drop(again);
+        assert!(take().unlock().is_some());
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -209,7 +210,7 @@ fn no_such_vm(id: &str) -> Error {
 #[derive(Debug, Clone)]
 pub struct RunDir {
     id: VmId,
-    path: PathBuf,
+    path: Arc<Path>,
     in_memory: bool,
 }
 
@@ -238,7 +239,7 @@ impl RunDir {
         }
         Ok(Self {
             id,
-            path,
+            path: path.into(),
             in_memory: file_system == TMPFS,
         })
     }

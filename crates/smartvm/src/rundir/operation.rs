@@ -87,6 +87,15 @@ impl Operation {
         }
     }
 
+    /// The same for those who wait for its end. Pausing and resuming take turns without saying
+    /// each time which of the two it is.
+    pub(crate) fn holds_for(self) -> &'static str {
+        match self {
+            Self::Pause | Self::Resume => "pausing or resuming",
+            other => other.doing(),
+        }
+    }
+
     /// Refuses it in a state that doesn't allow it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub(crate) struct Held {
 impl Held {
     /// Takes the lock, waiting at most [`LOCK_PATIENCE`] for whoever works on the VM.
     pub(super) fn take(run_dir: RunDir, operation: Operation) -> Result<Self> {
-        let lock = run_dir.lock(operation.doing(), LOCK_PATIENCE);
+        let lock = run_dir.lock(operation.holds_for(), LOCK_PATIENCE);
         let lock = lock.map_err(|e| ended(&run_dir, e))?;
         let known = Known::read(&run_dir)?;
         Self::holding(run_dir, lock, known, operation)
@@ -30,7 +30,7 @@ impl Held {
         if !run_dir.in_memory() {
             return Ok(None);
         }
-        let lock = run_dir.lock_free(operation.doing());
+        let lock = run_dir.lock_free(operation.holds_for());
         let lock = lock.map_err(|e| ended(run_dir, e))?;
         let Some(lock) = lock else { return Ok(None) };
         let known = Known::read(run_dir)?;
@@ -44,7 +44,7 @@ impl Held {
         left: Left,
         operation: Operation,
     ) -> Result<Option<(Self, Client)>> {
-        let Some(lock) = left.lock.try_lock(operation.doing()) else {
+        let Some(lock) = left.lock.try_lock() else {
             return Ok(None);
         };
         if !left.known.is_current() {
@@ -129,6 +129,8 @@ impl MicroVm {
     /// Begins an operation: the lock is held and the state allows it. Dropping what this
     /// returns lets go without a change; [`Held::done`] records what the VM is then.
     pub(crate) async fn begin(&self, operation: Operation) -> Result<Held> {
+        // Taken again, the lock would tell this operation's work.
+        drop(self.kept.take());
         if let Some(held) = Held::take_at_once(&self.run_dir, operation)? {
             return Ok(held);
         }
