@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Corner;
+use crate::support::{Corner, copy_program, firecracker};
 
 fn json(corner: &Corner, args: &[&str]) -> Value {
     let done = corner.command().arg("--json").args(args).assert().success();
@@ -129,7 +129,7 @@ fn firecracker_versions_are_listed_and_one_in_use_is_kept() {
     let corner = Corner::new();
     let dir = corner.file("data/bin/1.12.1/x86_64");
     std::fs::create_dir_all(&dir).unwrap();
-    std::fs::copy(crate::support::firecracker(), dir.join("firecracker")).unwrap();
+    copy_program(firecracker(), &dir.join("firecracker"));
     let run = |args: &[&str]| {
         let mut command = corner.command();
         command

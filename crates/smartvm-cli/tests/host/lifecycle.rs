@@ -12,7 +12,7 @@ use smartvm::spec::{BootSource, Lifetime};
 use smartvm::vm::{StartOptions, StopMode, stop_all};
 use smartvm_emulate::tiny_guest::LINE;
 
-use crate::support::Corner;
+use crate::support::{Corner, copy_program, firecracker};
 
 /// How long anything here may take that takes milliseconds on a quiet machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -237,7 +237,7 @@ async fn directories_are_where_the_options_say() {
     options.firecracker_binary_path = None;
     let cached = corner.file("data/bin/1.12.1");
     std::fs::create_dir_all(&cached).unwrap();
-    std::fs::copy(crate::support::firecracker(), cached.join("firecracker")).unwrap();
+    copy_program(firecracker(), &cached.join("firecracker"));
     let mut parts = smartvm::Parts::default();
     parts.keeper = Some(crate::support::SMARTVM.into());
     parts.assume_kvm = true;

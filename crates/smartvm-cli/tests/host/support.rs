@@ -24,6 +24,13 @@ pub(crate) fn firecracker() -> PathBuf {
         .into()
 }
 
+/// Copies a program that is to be run at once. Another process does: what this one has open for
+/// writing, another test's child may have open still when the copy is run, which is refused then.
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let copied = Command::new("cp").arg(from.as_ref()).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
 /// A small file system of its own, held in memory, in a directory of a corner's; unmounted when
 /// dropped.
 pub(crate) struct SmallDisk {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use smartvm::spec::{CgroupLimits, Jail, JailMode};
 
 use super::jailed;
-use crate::support::{Corner, SMARTVM, firecracker, refusal};
+use crate::support::{Corner, SMARTVM, copy_program, firecracker, refusal};
 
 /// Mounts a tmpfs on a place in the corner, which is `$0`, or elsewhere.
 fn tmpfs(options: &str, place: &str) -> String {
@@ -178,7 +178,7 @@ fn root_is_jailed_by_default_and_told_where_it_is_not() {
     run("free", &["--jail", "off"]).assert().success();
     // A Firecracker without a jailer beside it.
     let alone = corner.file("alone-firecracker");
-    std::fs::copy(crate::support::firecracker(), &alone).unwrap();
+    copy_program(firecracker(), &alone);
     let told = run("alone", &[])
         .env("SMARTVM_FIRECRACKER", &alone)
         .assert()

@@ -10,7 +10,7 @@ use smartvm::spec::SmartVmOptions;
 use smartvm::vm::StopMode;
 
 use super::{Namespace, connected, open, run};
-use crate::support::{Corner, SMARTVM};
+use crate::support::{Corner, SMARTVM, copy_program};
 
 #[test]
 fn callers_with_other_options_are_refused_before_any_change() {
@@ -113,7 +113,7 @@ fn a_host_that_is_not_fit_is_refused_and_nothing_is_left_behind() {
     // Somebody without rights, who may not look into where it was built either.
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("smartvm");
-    std::fs::copy(SMARTVM, &program).unwrap();
+    copy_program(SMARTVM, &program);
     std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
     let said = refused(smartvm(&program, dir.path()).uid(65534).gid(65534));
     assert!(said.contains("root's rights"), "{said}");

@@ -117,9 +117,12 @@ fn an_ordinary_user_makes_the_same_bytes_as_root() {
     let other = tempfile::tempdir().unwrap();
     std::fs::write(other.path().join("root.tar"), tar.end()).unwrap();
     std::os::unix::fs::chown(other.path(), Some(65534), Some(65534)).unwrap();
-    // The build's own directory may be closed to other users.
+    // The build's own directory may be closed to other users. Another process copies: what this one
+    // has open for writing, another test's child may have open still when the copy is run.
     let program = other.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg(std::env::current_exe().unwrap()).arg(&program);
+    assert!(copy.status().unwrap().success());
     let output = Command::new(&program)
         .args(["--exact", "--nocapture"])
         .arg("storage::rootfs::tests::same_bytes::an_image_is_made_where_another_test_asks_for_it")
