@@ -10,7 +10,7 @@ use crate::durable;
 use crate::error::{Error, Result};
 use crate::firecracker::exit::{self, Reason};
 use crate::keeper::ring;
-use crate::ledger::Ledger;
+use crate::ledger::{Entry, Ledger};
 use crate::rundir::{Ended, Lock, RunDir, State, file, timeline};
 
 const STOP_FORMAT: u32 = 1;
@@ -30,7 +30,7 @@ impl StopRequest {
     pub fn write(run_dir: &RunDir) -> Result<()> {
         let path = run_dir.file(file::STOP_REQUEST);
         // A restart of the host ends the VM as well.
-        durable::write_passing_state(&path, STOP_FORMAT, &Self { at: now() }).or_else(|e| {
+        durable::write_until_restart(&path, STOP_FORMAT, &Self { at: now() }).or_else(|e| {
             // A full disk has room for an empty file still, which says the same.
             File::create(path).map(drop).map_err(|_| e)
         })
@@ -57,11 +57,9 @@ pub fn tear_down(
     vmm: Option<exit::Ended>,
 ) -> Result<Ended> {
     let ledger = Ledger::open(&run_dir.file(file::LEDGER))?;
-    let state = run_dir.state().ok();
-    let failures = match ledger {
-        Some(mut ledger) => ledger.undo_all(|entry| entry.step.undo(entry.outcome.as_ref())),
-        None => Vec::new(),
-    };
+    let moments = timeline::read(&run_dir.file(file::TIMELINE)).unwrap_or_default();
+    let state = run_dir.state_since(moments.last()).ok();
+    let failures = ledger.map_or_else(Vec::new, |ledger| undo(ledger, run_dir));
     let failed = reason.is_failure() || !failures.is_empty();
     let text = |name: &str, most: usize| {
         let tail = ring::tail(&run_dir.file(name), most).unwrap_or_default();
@@ -82,7 +80,7 @@ pub fn tear_down(
             .as_ref()
             .map(|s| s.created_at.clone())
             .unwrap_or_default(),
-        timeline: timeline::for_record(&run_dir.file(file::TIMELINE), came_to, &ended_at),
+        timeline: timeline::for_record(moments, came_to, &ended_at),
         ended_at,
         labels: state
             .as_ref()
@@ -94,7 +92,7 @@ pub fn tear_down(
     };
     // Teardown works on a full disk: the record is worth less than what is given back, which may
     // make room for it.
-    let keep = || run_dir.runtime_dir()?.records().keep(&ended);
+    let keep = || run_dir.records().keep(&ended);
     let kept = keep();
     if failures.is_empty() {
         run_dir.remove()?;
@@ -108,6 +106,17 @@ pub fn tear_down(
         tracing::warn!(vm = %run_dir.id(), "keeping the record: {e}");
     }
     Ok(ended)
+}
+
+/// Undoes all steps; what is only in the run dir, which goes as a whole, only if that has to stay.
+fn undo(mut ledger: Ledger, run_dir: &RunDir) -> Vec<Error> {
+    let undo = |entry: &Entry| entry.step.undo(entry.outcome.as_ref());
+    let goes_along = |entry: &Entry| entry.step.is_only_in(run_dir.path());
+    let mut failures = ledger.undo_some(|_, entry| !goes_along(entry), undo);
+    if !failures.is_empty() {
+        failures.extend(ledger.undo_some(|_, entry| goes_along(entry), undo));
+    }
+    failures
 }
 
 /// This moment, as RFC 3339 in UTC to the millisecond.

@@ -1,9 +1,9 @@
 //! The small record that stays of a VM: why it ended and what it last printed.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -75,8 +75,11 @@ pub struct Records {
 }
 
 impl Records {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Those in this runtime directory.
+    pub(super) fn of(runtime_dir: &Path) -> Self {
+        Self {
+            dir: runtime_dir.join(".ended"),
+        }
     }
 
     /// Where they are.
@@ -86,7 +89,13 @@ impl Records {
 
     /// Keeps a record. The newest 448 stay; of older ones some 64 do at most.
     pub fn keep(&self, ended: &Ended) -> Result<()> {
-        durable::private_dir(&self.dir)?;
+        // The runtime directory is closed to others: whose this is has been looked at with that.
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("making", &self.dir, e));
+            }
+            _ => {}
+        }
         durable::write_passing_state(&self.file(&ended.id), FORMAT, ended)?;
         let new = self.dir.join(NEW_SINCE);
         // On a full disk there is no room for a byte: then everyone looks.
@@ -235,7 +244,7 @@ mod tests {
     #[test]
     fn of_many_records_the_newest_448_stay_and_few_older_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path().join("ended"));
+        let records = Records::of(dir.path());
         let most = KEPT_RECORDS + LOOK_AFTER as usize;
         for number in 0..2 * most {
             records.keep(&ended(named(number))).unwrap();
@@ -252,8 +261,9 @@ mod tests {
     #[test]
     fn records_that_others_kept_count_as_well() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path().to_owned());
-        let new = dir.path().join(NEW_SINCE);
+        let records = Records::of(dir.path());
+        let new = records.path().join(NEW_SINCE);
+        std::fs::create_dir(records.path()).unwrap();
         for number in 0..KEPT_RECORDS + 1 {
             let one = ended(named(number));
             durable::write_state(&records.file(&one.id), FORMAT, &one).unwrap();
@@ -269,7 +279,8 @@ mod tests {
     fn records_that_change_while_they_are_counted_count_once() {
         // A tmpfs, where most runtime directories are.
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        let records = Records::new(dir.path().to_owned());
+        let records = Records::of(dir.path());
+        std::fs::create_dir(records.path()).unwrap();
         let write = |number| {
             let one = ended(named(number));
             durable::write_state(&records.file(&one.id), FORMAT, &one).unwrap();

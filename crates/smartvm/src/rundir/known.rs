@@ -10,7 +10,7 @@ use std::fs::File;
 
 use serde::Serialize;
 
-use super::timeline::{self, Timeline};
+use super::timeline::{self, Moment, Timeline};
 use super::{RunDir, State, VmState, file};
 use crate::durable::{self, Staged};
 use crate::error::Result;
@@ -30,8 +30,13 @@ struct Content<'a> {
 /// What is known of a VM, for those who only look; `None` if there is no state file.
 pub(super) fn look(run_dir: &RunDir) -> Result<Option<VmState>> {
     let last = timeline::last(&run_dir.file(file::TIMELINE))?;
+    look_since(run_dir, last.as_ref())
+}
+
+/// The same where its last moment was looked up.
+pub(super) fn look_since(run_dir: &RunDir, last: Option<&Moment>) -> Result<Option<VmState>> {
     let state: Option<VmState> = durable::read_state(&run_dir.file(file::STATE), FORMAT)?;
-    Ok(state.map(|state| state.at(last.as_ref())))
+    Ok(state.map(|state| state.at(last)))
 }
 
 /// Writes all of it. The caller holds the VM's lock.

@@ -94,7 +94,7 @@ impl RuntimeDir {
 
     /// What ended VMs left.
     pub fn records(&self) -> Records {
-        Records::new(self.path.join(".ended"))
+        Records::of(&self.path)
     }
 
     /// Makes the run dir of a new VM, locked. It appears whole, with its lock held.
@@ -264,9 +264,19 @@ impl RunDir {
         &self.path
     }
 
+    /// The directory that other VMs' are in as well.
+    fn beside(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Where the records of its VM, and of others beside it, are.
+    pub(crate) fn records(&self) -> Records {
+        Records::of(self.beside())
+    }
+
     /// The runtime directory that it is in.
     pub fn runtime_dir(&self) -> Result<RuntimeDir> {
-        RuntimeDir::open(self.path.parent().unwrap_or(Path::new("/")))
+        RuntimeDir::open(self.beside())
     }
 
     /// A file in it.
@@ -293,6 +303,11 @@ impl RunDir {
     /// The VM's state.
     pub fn state(&self) -> Result<VmState> {
         known::look(self)?.ok_or_else(|| self.stateless())
+    }
+
+    /// The same where its last moment was looked up.
+    pub(crate) fn state_since(&self, last: Option<&Moment>) -> Result<VmState> {
+        known::look_since(self, last)?.ok_or_else(|| self.stateless())
     }
 
     fn stateless(&self) -> Error {

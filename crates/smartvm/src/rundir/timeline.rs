@@ -153,9 +153,8 @@ fn line_of(moment: &Moment) -> std::io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// What a record keeps of it, ended by the state that the VM came to.
-pub(crate) fn for_record(path: &Path, ended: State, at: &str) -> Vec<Moment> {
-    let mut moments = read(path).unwrap_or_default();
+/// What a record keeps of these, ended by the state that the VM came to.
+pub(crate) fn for_record(mut moments: Vec<Moment>, ended: State, at: &str) -> Vec<Moment> {
     let number = moments.last().map_or(0, |last| last.number + 1);
     moments.push(Moment {
         number,
@@ -188,7 +187,7 @@ mod tests {
                 .windows(2)
                 .all(|two| two[0].number + 1 == two[1].number)
         );
-        let kept = for_record(&path, State::Stopped, "now");
+        let kept = for_record(moments, State::Stopped, "now");
         assert_eq!((kept.len(), kept[31].number), (32, 1001));
     }
 

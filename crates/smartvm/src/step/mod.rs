@@ -9,7 +9,7 @@ pub(crate) mod process;
 mod words;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -283,6 +283,18 @@ impl Step {
         };
         let place = Place::new(state, memory)?;
         claim::claim(&place, *makes_parent, &Owner::of(vm, runtime_dir)?).map(Some)
+    }
+
+    /// Whether all that it makes is in this directory, and given back with that.
+    pub(crate) fn is_only_in(&self, dir: &Path) -> bool {
+        match self {
+            Self::MakeDir { path }
+            | Self::Link { path, .. }
+            | Self::MakeFifo { path }
+            | Self::ReserveSocket { path }
+            | Self::StageDrive { target: path, .. } => path.starts_with(dir),
+            _ => false,
+        }
     }
 
     /// Gives it back, whether it was done in full, in part or not at all.

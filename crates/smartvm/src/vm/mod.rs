@@ -289,7 +289,7 @@ impl MicroVm {
     }
 
     fn record(&self) -> Result<Ended> {
-        self.run_dir.runtime_dir()?.records().get(self.id())
+        self.run_dir.records().get(self.id())
     }
 }
 

@@ -349,9 +349,7 @@ fn abandon(run_dir: &RunDir, mut link: Link, failure: Error) -> Error {
             .lock(teardown::DOING, LOCK_PATIENCE)
             .and_then(|lock| teardown::tear_down(run_dir, &lock, why, None))
     } else {
-        run_dir
-            .runtime_dir()
-            .and_then(|dir| dir.records().get(run_dir.id()))
+        run_dir.records().get(run_dir.id())
     };
     match record {
         Ok(record) => {

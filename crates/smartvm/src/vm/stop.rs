@@ -153,14 +153,11 @@ impl MicroVm {
         self.link = None;
         let (run_dir, id) = (self.run_dir.clone(), self.id().clone());
         if run_dir.path().symlink_metadata().is_err() {
-            return with_files(&self.run_dir, move || {
-                run_dir.runtime_dir()?.records().get(&id)
-            })
-            .await;
+            return with_files(&self.run_dir, move || run_dir.records().get(&id)).await;
         }
         blocking(move || match run_dir.lock(teardown::DOING, LOCK_PATIENCE) {
             Ok(lock) => teardown::tear_down(&run_dir, &lock, Reason::Killed, None),
-            Err(e) if e.kind() == ErrorKind::NotFound => run_dir.runtime_dir()?.records().get(&id),
+            Err(e) if e.kind() == ErrorKind::NotFound => run_dir.records().get(&id),
             Err(e) => Err(e),
         })
         .await
