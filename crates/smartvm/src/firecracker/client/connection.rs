@@ -135,12 +135,7 @@ fn encoded(request: &Request) -> Vec<u8> {
     };
     let body = request.body();
     let mut bytes = Vec::with_capacity(USUAL_BYTES + body.len());
-    for part in [
-        method,
-        " ",
-        request.path(),
-        " HTTP/1.1\r\n",
-    ] {
+    for part in [method, " ", request.path(), " HTTP/1.1\r\n"] {
         bytes.extend(part.as_bytes());
     }
     if !body.is_empty() {
