@@ -123,3 +123,41 @@ fn undo(mut ledger: Ledger, run_dir: &RunDir) -> Vec<Error> {
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rundir::RuntimeDir;
+    use crate::step::{Outcome, Step};
+
+    #[test]
+    fn where_the_run_dir_has_to_stay_what_is_in_it_is_given_back_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir_all(outside.join("somebody's")).unwrap();
+        let runtime = RuntimeDir::open(&dir.path().join("run")).unwrap();
+        let (run_dir, lock) = runtime.create(&"a".parse().unwrap()).unwrap();
+        let link = run_dir.file(file::KERNEL);
+        std::os::unix::fs::symlink("/k", &link).unwrap();
+        let mut ledger = Ledger::create(&run_dir.file(file::LEDGER)).unwrap();
+        for step in [
+            Step::MakeDir {
+                path: outside.clone(),
+            },
+            Step::Link {
+                path: link.clone(),
+                target: "/k".into(),
+            },
+        ] {
+            ledger.run(&step, |_| Ok(Outcome::default())).unwrap();
+        }
+        let tear_down = || tear_down(&run_dir, &lock, Reason::Killed, None).unwrap();
+        let ended = tear_down();
+        assert_eq!((ended.state, ended.cleanup.len()), (State::Failed, 1));
+        assert!(link.symlink_metadata().is_err());
+        assert!(run_dir.path().exists());
+        std::fs::remove_dir(outside.join("somebody's")).unwrap();
+        assert_eq!(tear_down().cleanup, [""; 0]);
+        assert!(!outside.exists() && !run_dir.path().exists());
+    }
+}

@@ -63,12 +63,8 @@ pub fn tail(path: &Path, most: usize) -> Result<Vec<u8>> {
                     .len();
                 let skip = length.saturating_sub(most as u64);
                 // So that it is read at once, and its end seen.
-                bytes.reserve(((length - skip) as usize) + 64);
-                let to_begin = match skip {
-                    0 => Ok(0),
-                    skip => file.seek(SeekFrom::Start(skip)),
-                };
-                to_begin
+                bytes.reserve((length - skip) as usize + 64);
+                file.seek(SeekFrom::Start(skip))
                     .and_then(|_| file.take(most as u64).read_to_end(&mut bytes))
                     .map_err(|e| Error::io("reading", part, e))?;
             }
