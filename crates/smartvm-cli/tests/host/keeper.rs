@@ -132,14 +132,13 @@ async fn from_the_second_vm_on_a_keeper_waits_for_the_next_and_ends_with_its_pro
         (vm, keeper.pid)
     };
     let mut vms = vec![started().await, started().await];
-    let [waits] = until_idle(1).await[..] else {
-        unreachable!("there is one");
-    };
-    // It is seen a moment before it is to be had: the third VM may just miss it.
-    vms.push(started().await);
-    until_idle(1).await;
-    vms.push(started().await);
-    assert!(vms[2..].iter().any(|(_, keeper)| *keeper == waits));
+    // One is seen a moment before it is to be had, or before it is one too many: a VM may miss it.
+    let mut waited = Vec::new();
+    for _ in 0..3 {
+        waited.extend(until_idle(1).await);
+        vms.push(started().await);
+    }
+    assert!(vms[2..].iter().any(|(_, keeper)| waited.contains(keeper)));
     // One that is killed is missed by nobody.
     let killed = until_idle(1).await[0];
     kill(killed);
