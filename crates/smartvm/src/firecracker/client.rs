@@ -3,6 +3,7 @@
 
 mod connection;
 mod request;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use self::connection::Connection;
 pub use self::request::{MAX_REQUEST_BYTES, Method, Request};
+use self::stream::Wait;
 use super::Version;
 use super::socket::Socket;
 use crate::error::{Error, ErrorKind, Result};
@@ -115,6 +117,13 @@ impl Client {
         self.send_within(request, PATIENCE).await.map(drop)
     }
 
+    /// The same for a request that Firecracker answers within a moment: its answer is looked for
+    /// again and again, for half a millisecond of processor time at most.
+    pub(crate) async fn send_busy_polling(&mut self, request: &Request) -> Result<()> {
+        let answered = self.answered(request, PATIENCE, Wait::BusyPolling);
+        answered.await.map(drop)
+    }
+
     /// Sends a request and reads its answer as JSON.
     pub async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
         let body = self.send_within(request, PATIENCE).await?;
@@ -143,6 +152,15 @@ impl Client {
     /// Sends a request and returns its answer's body. Past `patience` the connection is
     /// dropped: what it would answer later can't be told from the next answer.
     pub async fn send_within(&mut self, request: &Request, patience: Duration) -> Result<Vec<u8>> {
+        self.answered(request, patience, Wait::Sleeping).await
+    }
+
+    async fn answered(
+        &mut self,
+        request: &Request,
+        patience: Duration,
+        wait: Wait,
+    ) -> Result<Vec<u8>> {
         // Taken out, so that a failure or a dropped future leaves no half-used connection.
         let connection = self.connection.take();
         let exchange = async {
@@ -152,7 +170,7 @@ impl Client {
                     .await
                     .map_err(|e| self.unreachable(e))?,
             };
-            let answer = connection.exchange(request).await;
+            let answer = connection.exchange(request, wait).await;
             let answer = answer.map_err(|e| {
                 let message = format!("asking Firecracker ({})", request.path());
                 Error::new(ErrorKind::Vmm, message).because(e)

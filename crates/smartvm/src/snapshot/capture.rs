@@ -229,7 +229,7 @@ impl Making {
             state.state = to;
             self.vm.run_dir().write_state(state)?;
         }
-        self.vm.client().send(&request).await?;
+        self.vm.client().send_busy_polling(&request).await?;
         state.state = to;
         self.vm.run_dir().write_state(state)
     }

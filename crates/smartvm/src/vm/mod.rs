@@ -213,7 +213,8 @@ impl MicroVm {
         if operation == Operation::Pause && held.state().may_have_unseen_agent() {
             Box::pin(self.remember_agent(&mut held)).await;
         }
-        client.send(&VmBody { state: wire }.request()?).await?;
+        let request = VmBody { state: wire }.request()?;
+        client.send_busy_polling(&request).await?;
         let mut woken = Ok(());
         if operation == Operation::Resume {
             if held.state().agent.is_some() {

@@ -1,18 +1,12 @@
 //! One connection to Firecracker's API server: a request, then its answer, and so on.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use httparse::{EMPTY_HEADER, Response, Status};
-use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
-use rustix::net::SendFlags;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
+use super::stream::{Stream, Wait};
 use super::{Method, Request};
-use crate::descriptor;
 
 /// An answer's head has so many lines at most; Firecracker sends five.
 const MOST_HEADERS: usize = 32;
@@ -20,15 +14,12 @@ const MOST_HEADERS: usize = 32;
 const MOST_HEAD_BYTES: usize = 16 << 10;
 /// What is read of an answer's body at most, in bytes: balloon statistics and MMDS data fit well.
 const MOST_BODY_BYTES: usize = 1 << 20;
-/// As much room is made at first for an answer, and for what is asked: few need more.
+/// As much room is made at first for what is asked besides its body: few paths need more.
 const USUAL_BYTES: usize = 1 << 10;
 
 /// A connection on which nothing is under way.
-///
-/// Only reading is waited for: a request fits into the socket's buffer, and one who waits for room as
-/// well is woken when Firecracker has read it, for nothing.
 #[derive(Debug)]
-pub(super) struct Connection(AsyncFd<OwnedFd>);
+pub(super) struct Connection(Stream);
 
 /// What Firecracker answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,29 +37,27 @@ impl Answer {
 
 impl Connection {
     pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        descriptor::readable(stream).map(Self)
+        Stream::over(stream).map(Self)
     }
 
     /// Whether it is open, and nothing came that nobody asked for.
     pub(super) fn is_idle(&self) -> bool {
-        let read = |from: &OwnedFd| Ok(rustix::io::read(from, &mut [0])?);
-        let nothing = self.0.try_io(Interest::READABLE, read);
-        nothing.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        self.0.is_idle()
     }
 
     /// Sends a request, and receives its answer. After a failure the connection is of no use.
-    pub(super) async fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
-        self.send(&encoded(request)).await?;
-        let mut received = Vec::with_capacity(USUAL_BYTES);
+    pub(super) async fn exchange(&mut self, request: &Request, wait: Wait) -> io::Result<Answer> {
+        self.0.send(&encoded(request)).await?;
+        let mut received = Vec::new();
+        self.0.receive(&mut received, wait).await?;
         loop {
             let Some(head) = head(&received)? else {
-                self.receive(&mut received).await?;
+                self.0.receive(&mut received, Wait::Sleeping).await?;
                 continue;
             };
             let end = head.bytes + head.body_bytes;
             while received.len() < end {
-                self.receive(&mut received).await?;
+                self.0.receive(&mut received, Wait::Sleeping).await?;
             }
             if head.status < 200 {
                 received.drain(..end);
@@ -82,45 +71,6 @@ impl Connection {
                 status: head.status,
                 body: received,
             });
-        }
-    }
-
-    async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let stream = UnixStream::from(self.0.get_ref().try_clone()?);
-                    tokio::net::UnixStream::from_std(stream)?.writable().await?;
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
-    }
-
-    async fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
-        into.reserve(USUAL_BYTES);
-        let room = into.capacity() - into.len();
-        loop {
-            let mut ready = self.0.readable().await?;
-            let read = |from: &AsyncFd<_>| Ok(rustix::io::read(from, spare_capacity(into))?);
-            let received = match ready.try_io(read) {
-                Ok(received) => received?,
-                Err(_not_ready) => continue,
-            };
-            // All there was; what comes after it, the end too, is told.
-            if (1..room).contains(&received) {
-                ready.clear_ready();
-            }
-            return match received {
-                0 => Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "it closed the connection before its answer was whole",
-                )),
-                _ => Ok(()),
-            };
         }
     }
 }
@@ -195,9 +145,12 @@ mod tests {
 
     use super::*;
 
+    const WAITS: [Wait; 2] = [Wait::Sleeping, Wait::BusyPolling];
+
     /// A connection, and its other end.
     fn pair() -> (Connection, tokio::net::UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&ours, 4096).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let theirs = tokio::net::UnixStream::from_std(theirs).unwrap();
         (Connection::over(ours).unwrap(), theirs)
@@ -206,7 +159,7 @@ mod tests {
     const OK: &str = "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n";
 
     /// What is made of an answer that comes in these pieces; what was asked.
-    async fn answered(pieces: &[&str]) -> (io::Result<Answer>, String) {
+    async fn answered(pieces: &[&str], wait: Wait) -> (io::Result<Answer>, String) {
         let (mut connection, mut theirs) = pair();
         let request = Request::new(
             Method::Patch,
@@ -225,7 +178,7 @@ mod tests {
             String::from_utf8(asked).unwrap()
         };
         let request = request.unwrap();
-        tokio::join!(connection.exchange(&request), server)
+        tokio::join!(connection.exchange(&request, wait), server)
     }
 
     #[tokio::test]
@@ -235,26 +188,24 @@ mod tests {
             status: 200,
             body: b"three".to_vec(),
         };
-        let (answer, asked) = answered(&[&whole]).await;
-        assert_eq!(answer.unwrap(), expected);
-        assert_eq!(
-            asked,
-            "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}"
-        );
         let bytes: Vec<&str> = whole.split_inclusive(|_| true).collect();
-        assert_eq!(answered(&bytes).await.0.unwrap(), expected);
         let none = ["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 \r\n\r\n"];
-        let (answer, _) = answered(&none).await;
-        assert_eq!(
-            (answer.as_ref().unwrap().status, &answer.unwrap().body[..]),
-            (204, &b""[..])
-        );
+        for wait in WAITS {
+            let (answer, asked) = answered(&[&whole], wait).await;
+            assert_eq!(answer.unwrap(), expected);
+            assert_eq!(
+                asked,
+                "PATCH /vm HTTP/1.1\r\nContent-Length: 18\r\n\r\n{\"state\":\"Paused\"}"
+            );
+            assert_eq!(answered(&bytes, wait).await.0.unwrap(), expected);
+            let answer = answered(&none, wait).await.0.unwrap();
+            assert_eq!((answer.status, &answer.body[..]), (204, &b""[..]));
+        }
     }
 
     #[tokio::test]
     async fn a_request_that_does_not_fit_the_sockets_buffer_is_sent_all_the_same() {
         let (mut connection, mut theirs) = pair();
-        rustix::net::sockopt::set_socket_send_buffer_size(&connection.0, 4096).unwrap();
         let body = "x".repeat(50_000);
         let request = Request::new(Method::Put, "/mmds", &body).unwrap();
         let server = async {
@@ -266,7 +217,7 @@ mod tests {
             asked
         };
         let client = async {
-            let answer = connection.exchange(&request).await.unwrap();
+            let answer = connection.exchange(&request, Wait::Sleeping).await.unwrap();
             assert_eq!(answer.status, 204);
             assert!(connection.is_idle());
         };
@@ -303,9 +254,11 @@ mod tests {
             (&many, "too many headers"),
             ("SSH-2.0-OpenSSH\r\n", "invalid HTTP version"),
         ] {
-            let (answer, _) = answered(&[lie]).await;
-            let refused = answer.unwrap_err().to_string();
-            assert!(refused.contains(told), "{lie:.100}: {refused}");
+            for wait in WAITS {
+                let (answer, _) = answered(&[lie], wait).await;
+                let refused = answer.unwrap_err().to_string();
+                assert!(refused.contains(told), "{lie:.100}: {refused}");
+            }
         }
     }
 
@@ -314,11 +267,11 @@ mod tests {
         let (connection, mut theirs) = pair();
         assert!(connection.is_idle());
         theirs.write_all(b"x").await.unwrap();
-        drop(connection.0.readable().await.unwrap());
+        drop(connection.0.readable().await);
         assert!(!connection.is_idle());
         let (connection, theirs) = pair();
         drop(theirs);
-        drop(connection.0.readable().await.unwrap());
+        drop(connection.0.readable().await);
         assert!(!connection.is_idle());
     }
 }
