@@ -267,11 +267,11 @@ mod tests {
         let (connection, mut theirs) = pair();
         assert!(connection.is_idle());
         theirs.write_all(b"x").await.unwrap();
-        drop(connection.0.readable().await);
+        connection.0.readable().await;
         assert!(!connection.is_idle());
         let (connection, theirs) = pair();
         drop(theirs);
-        drop(connection.0.readable().await);
+        connection.0.readable().await;
         assert!(!connection.is_idle());
     }
 }
