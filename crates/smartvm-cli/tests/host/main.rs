@@ -14,6 +14,7 @@ mod console;
 mod crash_under_fire;
 mod docker_registry;
 mod downloads;
+mod dropped;
 mod emulate;
 mod faults;
 mod firewall;

@@ -73,7 +73,7 @@ async fn attempt(
 }
 
 /// A spec with a drive to change, for a VM called `tried`.
-fn with_drive(corner: &Corner) -> MicroVmSpec {
+pub(crate) fn with_drive(corner: &Corner) -> MicroVmSpec {
     let mut spec = corner.small();
     spec.id = Some("tried".into());
     let data = Drive::builder()

@@ -64,6 +64,11 @@ impl Held {
         })
     }
 
+    /// The VM's directory.
+    pub(super) fn run_dir(&self) -> &RunDir {
+        &self.run_dir
+    }
+
     /// What is known of the VM.
     pub(crate) fn state(&self) -> &VmState {
         self.known.state()

@@ -28,7 +28,7 @@ pub(super) struct Left {
 }
 
 /// Room for what one operation leaves.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Kept(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::MicroVm;
+use super::held::Held;
+use super::{MicroVm, finish};
 use crate::error::{Error, ErrorKind, Result};
+use crate::firecracker::Client;
 use crate::firecracker::client::{MAX_REQUEST_BYTES, Method, Request};
 use crate::firecracker::model::METADATA;
 use crate::rundir::{Operation, VmState};
@@ -19,7 +21,8 @@ impl MicroVm {
         self.client().ask(&Request::get(METADATA)).await
     }
 
-    /// Replaces all of it by this object, of at most 51,200 bytes.
+    /// Replaces all of it by this object, of at most 51,200 bytes. What is begun is brought to its
+    /// end even if this future is dropped.
     ///
     /// # Errors
     /// As [`MicroVm::metadata`]; [`ErrorKind::Invalid`] for what isn't an object or too large.
@@ -28,13 +31,13 @@ impl MicroVm {
         has_service(held.state(), self.id().as_str())?;
         fits(data)?;
         let request = Request::new(Method::Put, METADATA, data)?;
-        self.client().send(&request).await?;
         held.change().spec.metadata = Some(data.clone());
-        held.done().await
+        finish::even_if_dropped(told(self.client(), request, held)).await
     }
 
     /// Changes some of it, as JSON Merge Patch (RFC 7396) has it: objects are merged, `null`
-    /// removes, all else replaces.
+    /// removes, all else replaces. What is begun is brought to its end even if this future is
+    /// dropped.
     ///
     /// # Errors
     /// As [`MicroVm::set_metadata`].
@@ -52,10 +55,16 @@ impl MicroVm {
         merge(&mut whole, patch);
         fits(&whole)?;
         let body = if method == Method::Put { &whole } else { patch };
-        client.send(&Request::new(method, METADATA, body)?).await?;
+        let request = Request::new(method, METADATA, body)?;
         held.change().spec.metadata = Some(whole);
-        held.done().await
+        finish::even_if_dropped(told(client, request, held)).await
     }
+}
+
+/// Tells Firecracker, then writes down what was changed.
+async fn told(mut client: Client, request: Request, held: Held) -> Result<()> {
+    client.send(&request).await?;
+    held.done().await
 }
 
 fn has_service(state: &VmState, id: &str) -> Result<()> {

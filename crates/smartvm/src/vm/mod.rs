@@ -13,6 +13,7 @@
 //! Any process can make a handle of any VM. Only the one that started a VM with lifetime
 //! `owner` owns it: when that handle goes, the VM ends.
 
+mod finish;
 mod held;
 mod kept;
 mod metadata;
@@ -20,6 +21,7 @@ mod options;
 mod start;
 mod stats;
 mod stop;
+mod switch;
 mod update;
 mod wake;
 
@@ -32,19 +34,19 @@ pub use stop::{StopMode, stop_all};
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 
+use self::held::Held;
 use self::kept::Kept;
 use crate::agent::Agent;
 use crate::descriptor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
-use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::firecracker::socket::Socket;
 use crate::keeper::{Keepers, Link, Starting};
 use crate::name::VmId;
 use crate::network::Network;
 use crate::plan::Plan;
 use crate::process::ProcessId;
-use crate::rundir::{Ended, Operation, RunDir, State, VmState, file};
+use crate::rundir::{Ended, RunDir, State, VmState, file};
 use crate::snapshot::Shelf;
 
 /// How long an operation waits for another one on the same VM.
@@ -189,62 +191,6 @@ impl MicroVm {
             Error::new(ErrorKind::Guest, message)
         };
         socket.map(Agent::over).ok_or_else(none)
-    }
-
-    /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
-    /// is asked for its agent before, if nothing is known of it, for at most 2 seconds.
-    pub async fn pause(&self) -> Result<()> {
-        self.switch(Operation::Pause, Wire::Paused).await
-    }
-
-    /// Lets its guest go on, and sets its clock if it has an agent. Resuming a running VM
-    /// changes nothing else.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`] if the agent that it had doesn't answer any more; the guest runs
-    /// all the same.
-    pub async fn resume(&self) -> Result<()> {
-        self.switch(Operation::Resume, Wire::Resumed).await
-    }
-
-    async fn switch(&self, operation: Operation, wire: Wire) -> Result<()> {
-        let (mut held, mut client) = self.begin_again(operation).await?;
-        let was = held.state().state;
-        if operation == Operation::Pause && held.state().may_have_unseen_agent() {
-            Box::pin(self.remember_agent(&mut held)).await;
-        }
-        let request = VmBody { state: wire }.request()?;
-        client.send_busy_polling(&request).await?;
-        let mut woken = Ok(());
-        if operation == Operation::Resume {
-            if held.state().agent.is_some() {
-                // On the heap: it takes more room than all else here, and not every guest has an
-                // agent.
-                woken = Box::pin(self.wake_guest(&held.state().moves)).await;
-            }
-            if woken.is_ok() {
-                held.forget_moves();
-            }
-        }
-        // Its guest runs, whatever its agent says.
-        let (held, recorded) = held.recorded().await?;
-        if let Err(e) = recorded {
-            // What can't be written down isn't done: its guest is to be as its state says, which
-            // may have been written in part.
-            let state = match self.run_dir.state().map_or(was, |known| known.state) {
-                State::Paused => Wire::Paused,
-                _ => Wire::Resumed,
-            };
-            let undone = client.send(&VmBody { state }.request()?).await;
-            return Err(e.with_cleanup(undone.err()));
-        }
-        // One connection for each VM at most, whoever else has handles of it.
-        if self.link.is_some()
-            && let Some(left) = held.leave(client)
-        {
-            self.kept.leave(left);
-        }
-        woken
     }
 
     /// Waits until it has ended and given everything back, at most `patience`; returns its

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::held::Held;
-use super::{MicroVm, blocking};
+use super::{MicroVm, blocking, finish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::client::Request;
@@ -97,9 +97,7 @@ impl MicroVm {
         let held = self.begin(Operation::Update).await?;
         let (run_dir, client) = (self.run_dir().clone(), self.client());
         let network = self.network.clone();
-        let work = tokio::spawn(async move { apply(run_dir, client, network, held, change).await });
-        work.await
-            .map_err(|e| Error::new(ErrorKind::Io, "updating a device").because(e))?
+        finish::even_if_dropped(apply(run_dir, client, network, held, change)).await
     }
 }
 

@@ -1,0 +1,91 @@
+//! Pausing and resuming.
+
+use super::kept::Kept;
+use super::{Held, MicroVm, finish};
+use crate::error::Result;
+use crate::firecracker::Client;
+use crate::firecracker::model::{VmBody, VmState as Wire};
+use crate::rundir::{Operation, State};
+
+impl MicroVm {
+    /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
+    /// is asked for its agent before, if nothing is known of it, for at most 2 seconds.
+    ///
+    /// What is begun is brought to its end even if this future is dropped.
+    pub async fn pause(&self) -> Result<()> {
+        let (mut held, client) = self.begin_again(Operation::Pause).await?;
+        if held.state().may_have_unseen_agent() {
+            Box::pin(self.remember_agent(&mut held)).await;
+        }
+        self.switch(held, client, Wire::Paused, None).await
+    }
+
+    /// Lets its guest go on, and sets its clock if it has an agent. Resuming a running VM
+    /// changes nothing else.
+    ///
+    /// What is begun is brought to its end even if this future is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the agent that it had doesn't answer
+    /// any more; the guest runs all the same.
+    pub async fn resume(&self) -> Result<()> {
+        let (held, client) = self.begin_again(Operation::Resume).await?;
+        let wakes = held.state().agent.is_some().then(|| self.another());
+        self.switch(held, client, Wire::Resumed, wakes).await
+    }
+
+    /// Has Firecracker come to a state, and the guest wake by this handle of it.
+    async fn switch(
+        &self,
+        held: Held,
+        client: Client,
+        to: Wire,
+        wakes: Option<Self>,
+    ) -> Result<()> {
+        // One connection for each VM at most, whoever else has handles of it.
+        let kept = self.link.is_some().then(|| self.kept.clone());
+        finish::even_if_dropped(switched(held, client, to, wakes, kept)).await
+    }
+}
+
+async fn switched(
+    mut held: Held,
+    mut client: Client,
+    to: Wire,
+    wakes: Option<MicroVm>,
+    kept: Option<Kept>,
+) -> Result<()> {
+    let was = held.state().state;
+    client
+        .send_busy_polling(&VmBody { state: to }.request()?)
+        .await?;
+    let mut woken = Ok(());
+    if to == Wire::Resumed {
+        if let Some(vm) = wakes {
+            // On the heap: it takes more room than all else here, and not every guest has an
+            // agent.
+            woken = Box::pin(vm.wake_guest(&held.state().moves)).await;
+        }
+        if woken.is_ok() {
+            held.forget_moves();
+        }
+    }
+    // Its guest runs, whatever its agent says.
+    let (held, recorded) = held.recorded().await?;
+    if let Err(e) = recorded {
+        // What can't be written down isn't done: its guest is to be as its state says, which may
+        // have been written in part.
+        let state = match held.run_dir().state().map_or(was, |known| known.state) {
+            State::Paused => Wire::Paused,
+            _ => Wire::Resumed,
+        };
+        let undone = client.send(&VmBody { state }.request()?).await;
+        return Err(e.with_cleanup(undone.err()));
+    }
+    if let Some(kept) = kept
+        && let Some(left) = held.leave(client)
+    {
+        kept.leave(left);
+    }
+    woken
+}
