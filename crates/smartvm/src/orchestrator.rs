@@ -4,6 +4,7 @@ mod gc;
 #[cfg(feature = "download")]
 mod images;
 pub(crate) mod make;
+mod mend;
 mod recover;
 #[cfg(all(feature = "download", feature = "oci"))]
 mod registry;

@@ -23,15 +23,15 @@ pub(crate) fn run(smartvm: &SmartVm, args: &GcArgs) -> Result<u8> {
         output::value(&all)?;
         return Ok(failed.into());
     }
-    let verb = if args.dry_run {
-        "would give back"
-    } else {
-        "gave back"
+    let (verb, corrects) = match args.dry_run {
+        true => ("would give back", "would correct"),
+        false => ("gave back", "corrected"),
     };
     for one in all {
         let id = one.id;
         match one.finding {
             Finding::GivenBack { why } => output::line(format_args!("{id}: {verb} ({why})"))?,
+            Finding::Corrected { why } => output::line(format_args!("{id}: {corrects} ({why})"))?,
             Finding::Unkept => output::line(format_args!(
                 "{id}: runs without its keeper; end it with: smartvm stop {id}"
             ))?,

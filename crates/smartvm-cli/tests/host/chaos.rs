@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use smartvm::firecracker::client::Request;
+use smartvm::firecracker::model::{INSTANCE, Instance, InstanceState};
 use smartvm::process::ProcessId;
 use smartvm::rundir::State;
 use smartvm::snapshot::{Place, RestoreOptions, Snapshot, SnapshotOptions};
@@ -299,6 +301,16 @@ async fn an_orchestrator_killed_at_random_moments_is_recovered_from() {
                 "round {round}: {} was adopted and is {state}",
                 vm.id()
             );
+            // Whatever a killed process was at. Its Firecracker may be killed meanwhile.
+            if state != State::Created
+                && let Ok(instance) = vm.client().ask::<Instance>(&Request::get(INSTANCE)).await
+            {
+                let is = match instance.state {
+                    InstanceState::Paused => State::Paused,
+                    _ => State::Running,
+                };
+                assert_eq!(state, is, "round {round}: {}", vm.id());
+            }
         }
         // Those with lifetime `owner` may be ending meanwhile: their keepers' work.
         for ended in smartvm.stop_all(StopMode::Kill).await.unwrap() {

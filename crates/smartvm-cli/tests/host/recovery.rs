@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 use smartvm::firecracker::exit::Reason;
+use smartvm::firecracker::model::{VmBody, VmState};
 use smartvm::orchestrator::Finding;
+use smartvm::rundir::State;
 use smartvm::spec::Lifetime;
 use smartvm::vm::{StartOptions, StopMode};
 
@@ -55,6 +57,48 @@ async fn recovery_adopts_what_lives_and_gives_back_what_is_dead() {
         ended.unwrap();
     }
     corner.becomes(&before, "after all ended");
+}
+
+#[tokio::test]
+async fn a_pause_whose_maker_died_before_writing_it_down_is_found_and_so_is_a_resumption() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let mut spec = corner.small();
+    spec.id = Some("web".into());
+    spec.lifetime = Some(Lifetime::Detached);
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let gc = |args: &[&str]| {
+        let done = corner.command().arg("gc").args(args).assert().success();
+        String::from_utf8(done.get_output().stdout.clone()).unwrap()
+    };
+    assert_eq!(gc(&[]), "", "nothing is wrong");
+    let cases = [
+        (VmState::Paused, State::Running, State::Paused),
+        (VmState::Resumed, State::Paused, State::Running),
+    ];
+    for (done, said, is) in cases {
+        // What is left of it: Firecracker did it.
+        let request = VmBody { state: done }.request().unwrap();
+        vm.client().send(&request).await.unwrap();
+        let why = format!("(its state said {said}, and it is {is})\n");
+        assert_eq!(gc(&["--dry-run"]), format!("web: would correct {why}"));
+        assert_eq!(vm.state().unwrap().state, said, "a dry run touches nothing");
+        assert_eq!(gc(&[]), format!("web: corrected {why}"));
+        assert_eq!(vm.state().unwrap().state, is);
+        let last = vm.run_dir().timeline().unwrap().pop();
+        assert_eq!(last.unwrap().state, is, "others hear of it");
+    }
+    // The handle of whoever was there before notices.
+    vm.pause().await.unwrap();
+    vm.resume().await.unwrap();
+    assert_eq!(gc(&[]), "");
+    // One that stands still is left alone.
+    let vmm = vm.state().unwrap().vmm.unwrap().open().unwrap().unwrap();
+    vmm.signal(Signal::STOP).unwrap();
+    assert_eq!(gc(&[]), "");
+    assert_eq!(vm.state().unwrap().state, State::Running);
+    vm.stop(StopMode::Kill).await.unwrap();
 }
 
 #[tokio::test]

@@ -68,6 +68,24 @@ impl Client {
         }
     }
 
+    /// Asks the Firecracker at this socket, and blocks until that is done: on a thread of its own,
+    /// as the caller's may be a runtime's.
+    pub(crate) fn blocking<T: Send + 'static>(
+        socket: Socket,
+        ask: impl AsyncFnOnce(Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let asked = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|e| Error::new(ErrorKind::Host, "starting the runtime").because(e))?;
+            runtime.block_on(ask(Self::over(socket)))
+        });
+        asked
+            .join()
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "a worker thread failed")))
+    }
+
     /// The API socket.
     pub fn socket(&self) -> &Path {
         self.socket.path()
@@ -126,7 +144,16 @@ impl Client {
 
     /// Sends a request and reads its answer as JSON.
     pub async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
-        let body = self.send_within(request, PATIENCE).await?;
+        self.ask_within(request, PATIENCE).await
+    }
+
+    /// The same with another patience.
+    pub(crate) async fn ask_within<T: DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<T> {
+        let body = self.send_within(request, patience).await?;
         serde_json::from_slice(&body).map_err(|e| {
             Error::new(
                 ErrorKind::Vmm,

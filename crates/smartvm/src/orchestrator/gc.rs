@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::SmartVm;
+use super::mend::mend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::exit::{Ended as VmmEnded, Reason};
 use crate::jail::{self, Orphan};
 use crate::name::VmId;
 use crate::process::{ProcessId, boot_id};
 use crate::rundir::{Lock, RunDir, State, VmState};
-use crate::snapshot;
 use crate::spec::Lifetime;
 use crate::teardown;
 
@@ -27,6 +27,11 @@ pub enum Finding {
     /// Its things were given back, or would be.
     GivenBack {
         /// Why it was dead.
+        why: String,
+    },
+    /// It lives, and what was known of it was or would be corrected.
+    Corrected {
+        /// What was wrong.
         why: String,
     },
     /// It lives, but its keeper is gone: nobody cleans up when it ends.
@@ -58,9 +63,9 @@ enum Verdict {
 
 impl SmartVm {
     /// Gives back what dead VMs left: those whose owner and keeper are gone, those whose
-    /// making was interrupted. With `dry_run` it only says what it would do. Live VMs, and
-    /// those that somebody works on, are left alone; one that can't be read doesn't stop the
-    /// work on the others.
+    /// making was interrupted. On a live VM, what a dead process was at is brought to its end.
+    /// With `dry_run` it only says what it would do. VMs that somebody works on are left alone;
+    /// one that can't be read doesn't stop the work on the others.
     pub fn gc(&self, dry_run: bool) -> Result<Vec<Collected>> {
         let mut all = Vec::new();
         for id in self.runtime.ids()? {
@@ -161,23 +166,6 @@ impl SmartVm {
 fn give_back(run_dir: &RunDir, lock: &Lock, reason: Reason) -> Result<Vec<String>> {
     let ended = teardown::tear_down(run_dir, lock, reason, Some(VmmEnded::Unseen))?;
     Ok(ended.cleanup)
-}
-
-/// A live VM whose snapshot was interrupted by the death of whoever made it: that goes, and
-/// the VM runs on.
-fn mend(run_dir: &RunDir, lock: &Lock, dry_run: bool) -> Result<Option<Finding>> {
-    let found = snapshot::interrupted(run_dir, lock)?;
-    let Some(first) = found.first() else {
-        return Ok(None);
-    };
-    let why = format!(
-        "the making of snapshot {} was interrupted",
-        first.place.state().display()
-    );
-    if !dry_run {
-        snapshot::recover(run_dir, lock, &found)?;
-    }
-    Ok(Some(Finding::GivenBack { why }))
 }
 
 /// Whether a VM is dead. Its lock is held, so that nobody is just making or ending it.

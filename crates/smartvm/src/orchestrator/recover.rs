@@ -14,7 +14,8 @@ pub struct Recovered {
     /// Detached VMs that live on, and those that are only created: use them as if this
     /// process had made them.
     pub adopted: Vec<MicroVm>,
-    /// VMs that were dead: what they held was given back, and their record says why.
+    /// VMs that were dead: what they held was given back, and their record says why. Live ones,
+    /// too, that a dead process had left in the midst of something.
     pub collected: Vec<Collected>,
 }
 

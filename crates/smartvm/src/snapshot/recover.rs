@@ -1,9 +1,7 @@
 //! After the death of whoever made a snapshot: what it left goes, and its VM runs on.
 
-use std::time::Duration;
-
 use super::{Place, window};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::ledger::Ledger;
@@ -72,23 +70,9 @@ fn resume(run_dir: &RunDir, _lock: &Lock) -> Result<()> {
         state: Wire::Resumed,
     }
     .request()?;
-    let socket = state.api_socket(run_dir);
-    // On a thread of its own: the caller may be asynchronous or not.
-    let sent = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Error::new(ErrorKind::Host, "starting the runtime").because(e))?;
-        runtime.block_on(async {
-            let mut client = Client::over(socket);
-            client
-                .send_within(&request, Duration::from_secs(10))
-                .await
-                .map(drop)
-        })
-    });
-    sent.join()
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "a worker thread failed")))?;
+    Client::blocking(state.api_socket(run_dir), async move |mut client| {
+        client.send(&request).await
+    })?;
     state.state = State::Running;
     run_dir.write_state(&state)
 }
