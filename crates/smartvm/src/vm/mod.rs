@@ -21,6 +21,7 @@ mod options;
 mod start;
 mod stats;
 mod stop;
+mod swap;
 mod switch;
 mod update;
 mod wake;
