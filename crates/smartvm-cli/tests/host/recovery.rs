@@ -6,7 +6,7 @@ use smartvm::firecracker::model::{VmBody, VmState};
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::State;
 use smartvm::spec::Lifetime;
-use smartvm::vm::{StartOptions, StopMode};
+use smartvm::vm::{Change, StartOptions, StopMode};
 
 use crate::lifecycle::PATIENCE;
 use crate::support::Corner;
@@ -99,6 +99,46 @@ async fn a_pause_whose_maker_died_before_writing_it_down_is_found_and_so_is_a_re
     assert_eq!(gc(&[]), "");
     assert_eq!(vm.state().unwrap().state, State::Running);
     vm.stop(StopMode::Kill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drive_whose_swapper_died_before_writing_it_down_is_known_by_its_new_file() {
+    let corner = Corner::new();
+    let smartvm = corner.smartvm();
+    let new = corner.file("logs/new.img");
+    std::fs::write(&new, vec![9; 128 << 10]).unwrap();
+    let mut jailed = corner.large_jailed();
+    jailed.id = Some("jailed".into());
+    for mut spec in [corner.large(), jailed] {
+        spec.lifetime = Some(Lifetime::Detached);
+        let mut vm = smartvm.create(&spec).await.unwrap();
+        vm.start(&StartOptions::default()).await.unwrap();
+        assert_eq!(smartvm.gc(false).unwrap(), [], "nothing is wrong");
+        let old = vm.state().unwrap();
+        for drive_id in ["copied", "linked"] {
+            let (drive_id, path_on_host) = (drive_id.to_owned(), new.clone());
+            vm.update(Change::SwapDrive {
+                drive_id,
+                path_on_host,
+            })
+            .await
+            .unwrap();
+        }
+        assert_eq!(smartvm.gc(false).unwrap(), [], "nothing is wrong");
+        let right = vm.state().unwrap();
+        vm.run_dir().write_state(&old).unwrap();
+        let found = smartvm.gc(false).unwrap();
+        let Finding::Corrected { why } = &found[0].finding else {
+            panic!("{found:?}");
+        };
+        for drive_id in ["copied", "linked"] {
+            let told = format!("its drive {drive_id} has the file {}", new.display());
+            assert!(why.contains(&told), "{why}");
+        }
+        assert_eq!(vm.state().unwrap(), right);
+        assert_eq!(smartvm.gc(false).unwrap(), []);
+        vm.stop(StopMode::Kill).await.unwrap();
+    }
 }
 
 #[tokio::test]

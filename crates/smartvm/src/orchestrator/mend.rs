@@ -6,9 +6,14 @@ use super::gc::Finding;
 use crate::error::Result;
 use crate::firecracker::Client;
 use crate::firecracker::client::Request;
-use crate::firecracker::model::{INSTANCE, Instance, InstanceState};
-use crate::rundir::{Lock, RunDir, State};
+use crate::firecracker::model::{
+    ConfiguredDrive, INSTANCE, Instance, InstanceState, VM_CONFIG, VmConfig,
+};
+use crate::ledger::Ledger;
+use crate::rundir::{Lock, RunDir, State, VmState, file};
 use crate::snapshot;
+use crate::spec::Drive;
+use crate::vm::users_file;
 
 /// A Firecracker that doesn't answer so long stands still, or ends.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,33 +43,76 @@ fn remove_snapshot(run_dir: &RunDir, lock: &Lock, dry_run: bool) -> Result<Optio
     Ok(Some(Finding::GivenBack { why }))
 }
 
-/// Whoever paused or resumed it may have died before that was written down: Firecracker knows.
+/// Whoever paused or resumed it, or swapped a drive, may have died before that was written down:
+/// Firecracker knows.
 fn correct_state(run_dir: &RunDir, dry_run: bool) -> Result<Option<Finding>> {
     let mut known = run_dir.state()?;
     if !matches!(known.state, State::Running | State::Paused) {
         return Ok(None);
     }
-    let instance = Client::blocking(known.api_socket(run_dir), async |mut client| {
-        let ask = Request::get(INSTANCE);
-        client.ask_within::<Instance>(&ask, PATIENCE).await
+    let asked = Client::blocking(known.api_socket(run_dir), async |mut client| {
+        let instance: Instance = client.ask_within(&Request::get(INSTANCE), PATIENCE).await?;
+        let config: VmConfig = client
+            .ask_within(&Request::get(VM_CONFIG), PATIENCE)
+            .await?;
+        Ok((instance.state, config.drives))
     });
-    let is = match instance.map(|instance| instance.state) {
-        Ok(InstanceState::Running) => State::Running,
-        Ok(InstanceState::Paused) => State::Paused,
-        Ok(InstanceState::NotStarted) => return Ok(None),
+    let (is, drives) = match asked {
+        Ok((InstanceState::Running, drives)) => (State::Running, drives),
+        Ok((InstanceState::Paused, drives)) => (State::Paused, drives),
+        Ok((InstanceState::NotStarted, _)) => return Ok(None),
         Err(e) => {
             // If it ends, its keeper sees to that.
             tracing::debug!("asking whether VM {} is {}: {e}", run_dir.id(), known.state);
             return Ok(None);
         }
     };
-    if is == known.state {
+    let mut wrong = Vec::new();
+    if is != known.state {
+        wrong.push(format!("its state said {}, and it is {is}", known.state));
+        known.state = is;
+    }
+    wrong.extend(correct_drives(run_dir, &mut known, drives)?);
+    if wrong.is_empty() {
         return Ok(None);
     }
-    let why = format!("its state said {}, and it is {is}", known.state);
     if !dry_run {
-        known.state = is;
         run_dir.write_state(&known)?;
     }
+    let why = wrong.join("; ");
     Ok(Some(Finding::Corrected { why }))
+}
+
+/// Has it know the files that Firecracker has behind the drives; returns what was wrong.
+fn correct_drives(
+    run_dir: &RunDir,
+    known: &mut VmState,
+    drives: Vec<ConfiguredDrive>,
+) -> Result<Vec<String>> {
+    let root = known.root(run_dir);
+    let mut wrong = Vec::new();
+    for ConfiguredDrive {
+        drive_id,
+        path_on_host,
+    } in drives
+    {
+        let of_this_id = |drive: &Drive| drive.drive_id == drive_id;
+        let Some(index) = known.spec.drives.iter().position(of_this_id) else {
+            continue;
+        };
+        let Some(seen) = path_on_host.filter(|seen| *seen != known.paths.drives[index]) else {
+            continue;
+        };
+        let ledger = Ledger::open(&run_dir.file(file::LEDGER))?;
+        let Some(file) = ledger.and_then(|ledger| users_file(&ledger, &root, &seen)) else {
+            continue;
+        };
+        wrong.push(format!(
+            "its drive {drive_id} has the file {}",
+            file.display()
+        ));
+        known.paths.drives[index] = seen;
+        known.spec.drives[index].path_on_host = Some(file);
+    }
+    Ok(wrong)
 }

@@ -32,6 +32,7 @@ pub use options::{Event, StartOptions, Watch};
 pub(crate) use start::CancelOnDrop;
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
+pub(crate) use swap::users_file;
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 

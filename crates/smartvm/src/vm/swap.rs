@@ -10,7 +10,7 @@ use crate::firecracker::Client;
 use crate::firecracker::model::DriveUpdate;
 use crate::jail::{self, JailStep};
 use crate::ledger::Ledger;
-use crate::plan::{self, Swap, Swapped};
+use crate::plan::{self, Root, Swap, Swapped};
 use crate::rundir::{RunDir, file};
 use crate::step::{Hands, Step};
 
@@ -40,14 +40,10 @@ pub(super) async fn swap(
             Error::new(ErrorKind::Corrupt, "the VM has no ledger").at(&ledger_path)
         })?;
         let first = ledger.entries().len();
-        let place = root.file(&seen);
         let what = Swapped {
             drive_id: &id,
             seen: &seen,
-            leads_to: match jailed {
-                true => brought(&ledger, &place),
-                false => std::fs::read_link(&place).ok(),
-            },
+            leads_to: leads_to(&ledger, &root, &root.file(&seen)),
             files: (&old, &new),
             writable: !read_only,
         };
@@ -114,6 +110,29 @@ pub(super) async fn swap(
     match left.into_iter().next() {
         Some(e) => Err(e),
         None => Ok(()),
+    }
+}
+
+/// Which of the user's files Firecracker has, or has a copy of, where it sees this one; `None` where
+/// no step tells.
+pub(crate) fn users_file(ledger: &Ledger, root: &Root, seen: &str) -> Option<PathBuf> {
+    let place = root.file(seen);
+    let leads_to = leads_to(ledger, root, &place);
+    let file = leads_to.as_ref().unwrap_or(&place);
+    let copied = ledger.entries().iter().find_map(|entry| match &entry.step {
+        Step::StageDrive { source, target, .. } if target == file && !entry.undone => {
+            Some(source.clone())
+        }
+        _ => None,
+    });
+    copied.or(leads_to)
+}
+
+/// Where the file at this place leads to; nowhere where it is there itself.
+fn leads_to(ledger: &Ledger, root: &Root, place: &Path) -> Option<PathBuf> {
+    match root.is_jail() {
+        true => brought(ledger, place),
+        false => std::fs::read_link(place).ok(),
     }
 }
 

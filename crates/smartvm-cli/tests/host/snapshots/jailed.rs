@@ -109,6 +109,11 @@ async fn a_jailed_vm_is_snapshotted_and_goes_on_in_a_jail_of_its_own_or_without(
         .await
         .unwrap();
     assert!(merged.state().unwrap().jailed());
+    assert_eq!(
+        smartvm.gc(false).unwrap(),
+        [],
+        "restored ones are as they say"
+    );
     for vm in [&mut vm, &mut second, &mut free, &mut merged] {
         vm.stop(StopMode::Kill).await.unwrap();
     }

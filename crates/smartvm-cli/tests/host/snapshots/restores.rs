@@ -69,6 +69,7 @@ async fn a_snapshot_goes_on_under_another_id_in_another_runtime_directory() {
     assert_eq!(refused.kind(), ErrorKind::WrongState);
     assert!(refused.to_string().contains("second"), "{refused}");
     restored.pause().await.unwrap();
+    assert_eq!(other.gc(false).unwrap(), [], "it is as it says");
     restored.resume().await.unwrap();
     restored.stop(StopMode::Kill).await.unwrap();
     let kept = |line: &String| !line.contains("/elsewhere/.ended");

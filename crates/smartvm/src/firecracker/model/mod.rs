@@ -22,6 +22,7 @@ mod rate_limiter;
 mod serial;
 pub mod snapshot;
 mod vm;
+mod vm_config;
 mod vsock;
 
 pub use actions::Action;
@@ -38,4 +39,5 @@ pub use paths::Paths;
 pub use rate_limiter::{RateLimiterBody, TokenBucketBody};
 pub use serial::SerialBody;
 pub use vm::{VmBody, VmState};
+pub use vm_config::{ConfiguredDrive, VM_CONFIG, VmConfig};
 pub use vsock::VsockBody;
