@@ -5,7 +5,8 @@ use smartvm::firecracker::exit::Reason;
 use smartvm::firecracker::model::{VmBody, VmState};
 use smartvm::orchestrator::Finding;
 use smartvm::rundir::State;
-use smartvm::spec::Lifetime;
+use smartvm::snapshot::{Place, SnapshotOptions};
+use smartvm::spec::{Lifetime, SnapshotCreateParams};
 use smartvm::vm::{Change, StartOptions, StopMode};
 
 use crate::lifecycle::PATIENCE;
@@ -137,6 +138,18 @@ async fn a_drive_whose_swapper_died_before_writing_it_down_is_known_by_its_new_f
         }
         assert_eq!(vm.state().unwrap(), right);
         assert_eq!(smartvm.gc(false).unwrap(), []);
+        // Nor does a snapshot have the wrong drives.
+        vm.run_dir().write_state(&old).unwrap();
+        let place = Place::in_directory(&corner.file(&format!("data/{}", vm.id()))).unwrap();
+        let params = SnapshotCreateParams::builder()
+            .snapshot_path(place.state())
+            .mem_file_path(place.memory());
+        let options = SnapshotOptions::default().agent(false);
+        let made = vm.snapshot(&params.build(), &options).await.unwrap();
+        for drive in &made.manifest().drives {
+            let copy = std::fs::read(place.dir().join(&drive.path)).unwrap();
+            assert_eq!(copy, vec![9; 128 << 10], "{drive:?}");
+        }
         vm.stop(StopMode::Kill).await.unwrap();
     }
 }

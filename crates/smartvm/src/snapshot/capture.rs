@@ -22,7 +22,7 @@ use crate::rundir::{Lock, Operation, RunDir, State, VmState, file};
 use crate::spec::SnapshotType;
 use crate::step::{Outcome, Owner, Step};
 use crate::storage::lock::FileLock;
-use crate::vm::{AGENT_PATIENCE, blocking};
+use crate::vm::{AGENT_PATIENCE, blocking, correct};
 
 /// How long Firecracker may take to write the memory.
 const WRITE_PATIENCE: Duration = Duration::from_secs(600);
@@ -127,6 +127,9 @@ impl Making {
         blocking(move || {
             let left = interrupted(&run_dir, &lock)?;
             recover(&run_dir, &lock, &left)?;
+            for wrong in correct(&run_dir, &lock, false)? {
+                tracing::warn!(vm = %run_dir.id(), "corrected: {wrong}");
+            }
             let state = run_dir.state()?;
             let vm = run_dir.id().as_str();
             refuse(&state, kind, vm)?;

@@ -13,6 +13,7 @@
 //! Any process can make a handle of any VM. Only the one that started a VM with lifetime
 //! `owner` owns it: when that handle goes, the VM ends.
 
+mod correct;
 mod finish;
 mod held;
 mod kept;
@@ -28,11 +29,11 @@ mod wake;
 
 use std::time::Duration;
 
+pub(crate) use correct::correct;
 pub use options::{Event, StartOptions, Watch};
 pub(crate) use start::CancelOnDrop;
 pub use stats::{Stats, VmmUsage};
 pub use stop::{StopMode, stop_all};
-pub(crate) use swap::users_file;
 pub use update::{Change, Direction};
 pub(crate) use wake::AGENT_PATIENCE;
 

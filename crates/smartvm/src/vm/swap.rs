@@ -115,7 +115,7 @@ pub(super) async fn swap(
 
 /// Which of the user's files Firecracker has, or has a copy of, where it sees this one; `None` where
 /// no step tells.
-pub(crate) fn users_file(ledger: &Ledger, root: &Root, seen: &str) -> Option<PathBuf> {
+pub(super) fn users_file(ledger: &Ledger, root: &Root, seen: &str) -> Option<PathBuf> {
     let place = root.file(seen);
     let leads_to = leads_to(ledger, root, &place);
     let file = leads_to.as_ref().unwrap_or(&place);
