@@ -145,6 +145,30 @@ fn start_with_metadata(corner: &Corner) {
         .success();
 }
 
+/// What is left where it dies between Firecracker's answer and writing that down.
+fn a_setter_may_die(corner: &Corner) {
+    use std::io::{Read, Write};
+    let gc = || text(&corner.command().arg("gc").output().unwrap().stdout);
+    let inspected = || -> Value {
+        let inspected = corner.command().args(["inspect", "web"]).output().unwrap();
+        let vms: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        vms[0]["spec"]["metadata"].clone()
+    };
+    assert_eq!(gc(), "", "nothing is wrong");
+    let socket = corner.file("run/web/firecracker.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let put = b"PUT /mmds HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"c\":2}";
+    stream.write_all(put).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 204");
+    assert_eq!(inspected(), json!({ "a": { "b": 1 } }));
+    let told = "web: corrected (its metadata is another than its state said)\n";
+    assert_eq!(gc(), told);
+    assert_eq!(inspected(), json!({ "c": 2 }));
+    assert_eq!(gc(), "");
+}
+
 #[test]
 fn metadata_is_set_patched_and_read_and_too_much_of_it_is_refused() {
     let corner = Corner::new();
@@ -164,6 +188,7 @@ fn metadata_is_set_patched_and_read_and_too_much_of_it_is_refused() {
     assert_eq!(get(), json!({ "size": 3 }));
     given("set", r#"{"a": {"b": 1}}"#).success();
     assert_eq!(get(), json!({ "a": { "b": 1 } }));
+    a_setter_may_die(&corner);
 
     let large = |bytes: usize| json!({ "large": "x".repeat(bytes) }).to_string();
     let frame = large(0).len();

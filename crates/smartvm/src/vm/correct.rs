@@ -1,14 +1,16 @@
-//! What is known of a live VM, where it may be wrong: whoever paused or resumed it, or swapped a
-//! drive, may have died before that was written down. Its Firecracker knows.
+//! What is known of a live VM, where it may be wrong: whoever paused or resumed it, swapped a
+//! drive or set its metadata may have died before that was written down. Its Firecracker knows.
 
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::swap::users_file;
 use crate::error::Result;
 use crate::firecracker::Client;
 use crate::firecracker::client::Request;
 use crate::firecracker::model::{
-    ConfiguredDrive, INSTANCE, Instance, InstanceState, VM_CONFIG, VmConfig,
+    ConfiguredDrive, INSTANCE, Instance, InstanceState, METADATA, VM_CONFIG, VmConfig,
 };
 use crate::ledger::Ledger;
 use crate::rundir::{Lock, RunDir, State, VmState, file};
@@ -17,35 +19,69 @@ use crate::spec::Drive;
 /// A Firecracker that doesn't answer so long stands still, or ends.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A VM as its Firecracker has it.
+struct Actual {
+    state: InstanceState,
+    drives: Vec<ConfiguredDrive>,
+    /// Of a VM that has such a service.
+    metadata: Option<Value>,
+}
+
+impl Actual {
+    async fn ask(mut client: Client, has_metadata: bool) -> Result<Self> {
+        let instance: Instance = client.ask_within(&Request::get(INSTANCE), PATIENCE).await?;
+        let config = Request::get(VM_CONFIG);
+        let config: VmConfig = client.ask_within(&config, PATIENCE).await?;
+        let mut metadata = None;
+        if has_metadata {
+            let ask = Request::get(METADATA);
+            metadata = Some(client.ask_within(&ask, PATIENCE).await?);
+        }
+        Ok(Self {
+            state: instance.state,
+            drives: config.drives,
+            metadata,
+        })
+    }
+}
+
 /// Corrects it; returns what was wrong. With `dry_run` nothing is changed.
 pub(crate) fn correct(run_dir: &RunDir, _lock: &Lock, dry_run: bool) -> Result<Vec<String>> {
     let mut known = run_dir.state()?;
     if !matches!(known.state, State::Running | State::Paused) {
         return Ok(Vec::new());
     }
-    let asked = Client::blocking(known.api_socket(run_dir), async |mut client| {
-        let instance: Instance = client.ask_within(&Request::get(INSTANCE), PATIENCE).await?;
-        let config: VmConfig = client
-            .ask_within(&Request::get(VM_CONFIG), PATIENCE)
-            .await?;
-        Ok((instance.state, config.drives))
+    let has_metadata = known.spec.mmds.is_some();
+    let asked = Client::blocking(known.api_socket(run_dir), async move |client| {
+        Actual::ask(client, has_metadata).await
     });
-    let (is, drives) = match asked {
-        Ok((InstanceState::Running, drives)) => (State::Running, drives),
-        Ok((InstanceState::Paused, drives)) => (State::Paused, drives),
-        Ok((InstanceState::NotStarted, _)) => return Ok(Vec::new()),
+    let actual = match asked {
+        Ok(actual) => actual,
         Err(e) => {
             // If it ends, its keeper sees to that.
             tracing::debug!("asking whether VM {} is {}: {e}", run_dir.id(), known.state);
             return Ok(Vec::new());
         }
     };
+    let is = match actual.state {
+        InstanceState::Running => State::Running,
+        InstanceState::Paused => State::Paused,
+        InstanceState::NotStarted => return Ok(Vec::new()),
+    };
     let mut wrong = Vec::new();
     if is != known.state {
         wrong.push(format!("its state said {}, and it is {is}", known.state));
         known.state = is;
     }
-    wrong.extend(correct_drives(run_dir, &mut known, drives)?);
+    wrong.extend(correct_drives(run_dir, &mut known, actual.drives)?);
+    let nothing = json!({});
+    if let Some(metadata) = actual.metadata
+        && metadata != *known.spec.metadata.as_ref().unwrap_or(&nothing)
+    {
+        // What it is may be a secret.
+        wrong.push("its metadata is another than its state said".to_owned());
+        known.spec.metadata = Some(metadata);
+    }
     if !dry_run && !wrong.is_empty() {
         run_dir.write_state(&known)?;
     }
