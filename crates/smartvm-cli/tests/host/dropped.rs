@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use smartvm::firecracker::client::Request;
 use smartvm::rundir::State;
-use smartvm::spec::{RateLimiter, TokenBucket};
+use smartvm::spec::{RateLimiter, TokenBucket, Vsock};
 use smartvm::vm::{Change, StartOptions, StopMode};
 use smartvm::{MicroVm, Result};
 
@@ -59,5 +59,33 @@ async fn an_operation_that_is_dropped_once_begun_is_brought_to_its_end() {
     // The next one isn't kept waiting.
     vm.pause().await.unwrap();
     vm.resume().await.unwrap();
+    vm.stop(StopMode::Kill).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_resumption_does_not_wait_for_an_agent_that_is_gone() {
+    let corner = Corner::in_memory();
+    let smartvm = corner.smartvm();
+    let mut spec = corner.small();
+    spec.vsock = Some(
+        Vsock::builder()
+            .guest_cid(7)
+            .uds_path(corner.file("sockets/v.sock"))
+            .build(),
+    );
+    let mut vm = smartvm.create(&spec).await.unwrap();
+    vm.start(&StartOptions::default()).await.unwrap();
+    let mut known = vm.state().unwrap();
+    known.agent = Some(1);
+    vm.run_dir().write_state(&known).unwrap();
+    vm.pause().await.unwrap();
+    let resumed = tokio::time::timeout(Duration::from_millis(50), vm.resume()).await;
+    assert!(resumed.is_err(), "no agent can have answered");
+    until("the resumption", || {
+        vm.state().unwrap().state == State::Running
+    })
+    .await;
+    assert_eq!(firecrackers_word(&vm).await, "Running");
+    vm.pause().await.unwrap();
     vm.stop(StopMode::Kill).await.unwrap();
 }

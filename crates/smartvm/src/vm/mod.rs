@@ -7,8 +7,9 @@
 //!                             │
 //!                         stopping ─▶ stopped | failed   (only its record stays)
 //! ```
-//! What may be done in which state: [`Operation`](crate::rundir::Operation). Operations on one VM are ordered by its lock,
-//! among threads and processes alike; who waits in vain is told who holds it.
+//! What may be done in which state: [`Operation`](crate::rundir::Operation). Operations on one VM
+//! are ordered by its lock, among threads and processes alike; who waits in vain is told who
+//! holds it.
 //!
 //! Any process can make a handle of any VM. Only the one that started a VM with lifetime
 //! `owner` owns it: when that handle goes, the VM ends.

@@ -1,11 +1,35 @@
 //! Pausing and resuming.
 
+use std::convert::Infallible;
+
+use tokio::sync::oneshot;
+
 use super::kept::Kept;
 use super::{Held, MicroVm, finish};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::firecracker::Client;
 use crate::firecracker::model::{VmBody, VmState as Wire};
 use crate::rundir::{Operation, State};
+use crate::wiring::Move;
+
+/// How a guest is woken that goes on.
+struct Waking {
+    vm: MicroVm,
+    /// Closed once nobody waits for it.
+    given_up: oneshot::Receiver<Infallible>,
+}
+
+impl Waking {
+    async fn wake(self, moves: &[Move]) -> Result<()> {
+        tokio::select! {
+            woken = self.vm.wake_guest(moves) => woken,
+            _ = self.given_up => {
+                let message = "nobody waits any more for the guest's agent";
+                Err(Error::new(ErrorKind::Cancelled, message))
+            }
+        }
+    }
+}
 
 impl MicroVm {
     /// Stops its guest's processors. Pausing a paused VM does nothing. A guest with an initramfs
@@ -23,28 +47,33 @@ impl MicroVm {
     /// Lets its guest go on, and sets its clock if it has an agent. Resuming a running VM
     /// changes nothing else.
     ///
-    /// What is begun is brought to its end even if this future is dropped.
+    /// What is begun is brought to its end even if this future is dropped; its agent isn't waited
+    /// for then.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the agent that it had doesn't answer
     /// any more; the guest runs all the same.
     pub async fn resume(&self) -> Result<()> {
         let (held, client) = self.begin_again(Operation::Resume).await?;
-        let wakes = held.state().agent.is_some().then(|| self.another());
-        self.switch(held, client, Wire::Resumed, wakes).await
+        let (_waiting, given_up) = oneshot::channel();
+        let waking = held.state().agent.is_some().then(|| Waking {
+            vm: self.another(),
+            given_up,
+        });
+        self.switch(held, client, Wire::Resumed, waking).await
     }
 
-    /// Has Firecracker come to a state, and the guest wake by this handle of it.
+    /// Has Firecracker come to a state, and the guest wake.
     async fn switch(
         &self,
         held: Held,
         client: Client,
         to: Wire,
-        wakes: Option<Self>,
+        waking: Option<Waking>,
     ) -> Result<()> {
         // One connection for each VM at most, whoever else has handles of it.
         let kept = self.link.is_some().then(|| self.kept.clone());
-        finish::even_if_dropped(switched(held, client, to, wakes, kept)).await
+        finish::even_if_dropped(switched(held, client, to, waking, kept)).await
     }
 }
 
@@ -52,7 +81,7 @@ async fn switched(
     mut held: Held,
     mut client: Client,
     to: Wire,
-    wakes: Option<MicroVm>,
+    waking: Option<Waking>,
     kept: Option<Kept>,
 ) -> Result<()> {
     let was = held.state().state;
@@ -61,10 +90,10 @@ async fn switched(
         .await?;
     let mut woken = Ok(());
     if to == Wire::Resumed {
-        if let Some(vm) = wakes {
+        if let Some(waking) = waking {
             // On the heap: it takes more room than all else here, and not every guest has an
             // agent.
-            woken = Box::pin(vm.wake_guest(&held.state().moves)).await;
+            woken = Box::pin(waking.wake(&held.state().moves)).await;
         }
         if woken.is_ok() {
             held.forget_moves();
