@@ -51,7 +51,7 @@ impl MicroVm {
     /// for then.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the agent that it had doesn't answer
+    /// [`ErrorKind::Timeout`] if the agent that it had doesn't answer
     /// any more; the guest runs all the same.
     pub async fn resume(&self) -> Result<()> {
         let (held, client) = self.begin_again(Operation::Resume).await?;
