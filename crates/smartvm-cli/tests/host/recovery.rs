@@ -19,7 +19,7 @@ async fn recovery_adopts_what_lives_and_gives_back_what_is_dead() {
     let before = corner.picture();
     let mut spec = corner.small();
     spec.lifetime = Some(Lifetime::Detached);
-    for id in ["lives", "unkept", "dead"] {
+    for id in ["lives", "stopping", "unkept", "dead"] {
         spec.id = Some(id.into());
         spec.labels.insert("app".into(), id.into());
         let mut vm = smartvm.create(&spec).await.unwrap();
@@ -30,7 +30,12 @@ async fn recovery_adopts_what_lives_and_gives_back_what_is_dead() {
             pidfd.signal(Signal::KILL).unwrap();
             assert!(pidfd.wait(PATIENCE).unwrap());
         };
-        if id != "lives" {
+        if id == "stopping" {
+            // Whoever asked its guest to end is dead, and the guest takes no notice.
+            let mut stopping = state.clone();
+            stopping.state = State::Stopping;
+            vm.run_dir().write_state(&stopping).unwrap();
+        } else if id != "lives" {
             kill(&state.keeper.unwrap());
         }
         if id == "dead" {
@@ -41,7 +46,7 @@ async fn recovery_adopts_what_lives_and_gives_back_what_is_dead() {
     let again = corner.smartvm();
     let found = again.recover().await.unwrap();
     let adopted: Vec<_> = found.adopted.iter().map(|vm| vm.id().as_str()).collect();
-    assert_eq!(adopted, ["lives", "unkept"]);
+    assert_eq!(adopted, ["lives", "stopping", "unkept"]);
     let collected: Vec<_> = found.collected.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(collected, ["dead", "unkept"]);
     assert_eq!(found.collected[1].finding, Finding::Unkept);

@@ -12,7 +12,8 @@ use crate::vm::{MicroVm, StopMode, blocking, stop_all};
 #[non_exhaustive]
 pub struct Recovered {
     /// Detached VMs that live on, and those that are only created: use them as if this
-    /// process had made them.
+    /// process had made them. One whose end an earlier process had asked for is `stopping`: it
+    /// may end at any moment, or never, if its guest takes no notice; another stop ends it.
     pub adopted: Vec<MicroVm>,
     /// VMs that were dead: what they held was given back, and their record says why. Live ones,
     /// too, that a dead process had left in the midst of something.
@@ -31,8 +32,9 @@ impl SmartVm {
         let collected = blocking(move || this.gc(false)).await?;
         let adopted = self
             .live(|state| {
+                use State::{Created, Paused, Running, Stopping};
                 state.lifetime == Lifetime::Detached
-                    && matches!(state.state, State::Created | State::Running | State::Paused)
+                    && matches!(state.state, Created | Running | Paused | Stopping)
             })
             .await?;
         Ok(Recovered { adopted, collected })
